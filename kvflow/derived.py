@@ -1,0 +1,226 @@
+"""The whole contract over any object with the four primitives, so that the smallest store is right.
+
+Everything that the contract keeps beside the head (version, wake, lease, writer, counts) is an
+``Entry`` inside the wrapped snapshot. Each call loads the head, asks the rule, and saves over
+exactly the version it read; where somebody was faster it starts over, so one of all who try always
+gets on. The wrapped version counts these saves and is nobody else's business.
+
+In the wrapped index a held run stands at 0, before all wakes: that is where an expired lease belongs,
+whatever the caller's clock. So a scan costs what is due and what is held, and one head loaded for each.
+
+Two things only a native store does better: expiry is by this machine's clock, and a writer that was
+stopped between its read and its write, while the run was deleted and made anew up to the very same
+version, cannot be told from the new one's.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
+from msgspec.structs import replace
+
+from kvflow import checks, rules
+from kvflow.errors import Conflict, Corrupt, KvflowError, NotSupported
+from kvflow.rules import Clock, Entry
+from kvflow.run import Lease, Status, StoredRun
+
+if TYPE_CHECKING:
+    from kvflow.store import Ids, Outcomes, Primitives, Runs
+
+_encode = msgspec.msgpack.Encoder().encode
+_decoder = msgspec.msgpack.Decoder(Entry)
+
+_HELD, _UNHELD = 0, 1
+_SCAN = 64
+
+_Places = list[tuple[bool, int, str]]
+
+
+class Derived:
+    """A whole store made from ``save``, ``load``, ``delete`` and ``due``."""
+
+    def __init__(self, primitives: "Primitives", clock: Clock | None = None) -> None:
+        self._inner = primitives
+        self._clock = rules.reader(clock)
+
+    def save(self, run: StoredRun, new: Sequence[bytes] = (), lease: Lease | None = None) -> int:
+        checks.check_save(run, new, lease)
+        while True:
+            wrapped, entry = self._read(run.run_id)
+            after, unseen = rules.saved(entry, run, len(new), lease, self._clock())
+            if after is entry or self._write(wrapped, after, new):
+                return unseen
+
+    def load(self, run_id: str, log: bool = True) -> StoredRun | None:
+        checks.check_run_id(run_id)
+        wrapped = self._inner.load(run_id, log=log)
+        return None if wrapped is None else _open(wrapped).read(wrapped.log)
+
+    def delete(self, run_id: str) -> None:
+        checks.check_run_id(run_id)
+        self._inner.delete(run_id)
+
+    def due(self, now: int, limit: int) -> "Ids":
+        checks.check_limit(limit)
+        return [run_id for _, _, run_id in self._line(checks.clamp(now), limit, None)]
+
+    def claim(self, now: int, limit: int, lease: Lease, workflows: Iterable[str] | None = None) -> "Runs":
+        checks.check_limit(limit)
+        checks.check_lease(lease)
+        now, names = checks.clamp(now), checks.check_workflows(workflows)
+        claimed: Runs = []
+        for _, _, run_id in self._line(now, limit, names):
+            with contextlib.suppress(KvflowError):  # one bad entry does not stop the others
+                if (run := self._take(run_id, lease, lambda entry: self._due(entry, now, names))) is not None:
+                    claimed.append(run)
+        return claimed
+
+    def acquire(self, run_id: str, lease: Lease) -> StoredRun | None:
+        checks.check_run_id(run_id)
+        checks.check_lease(lease)
+        return self._take(run_id, lease, lambda _: True)
+
+    def renew(self, tokens: Mapping[str, str], ttl: int) -> set[str]:
+        checks.check_tokens(tokens, ttl)
+        return {
+            run_id
+            for run_id, token in tokens.items()
+            if self._change(run_id, lambda entry, token=token: rules.renewed(entry, token, ttl, self._clock()))
+        }
+
+    def release(self, run_id: str, lease: Lease, wake_at: int | None = None) -> None:
+        checks.check_run_id(run_id)
+        checks.check_lease(lease)
+        checks.check_wake_at(wake_at)
+        self._change(run_id, lambda entry: rules.released(entry, lease.token, wake_at))
+
+    def post(self, run_id: str, record: bytes, now: int, wake: bool = False) -> bool:
+        checks.check_run_id(run_id)
+        checks.check_records([record])
+        now = checks.clamp(now)
+        return self._change(run_id, lambda entry: rules.posted(entry, now, wake, self._clock()), [record]) is not None
+
+    def save_many(self, saves: Iterable[checks.Save]) -> "Outcomes":
+        outcomes: Outcomes = []
+        for run, new, lease in saves:
+            try:
+                outcomes.append(self.save(run, new, lease))
+            except KvflowError as error:
+                outcomes.append(error)
+        return outcomes
+
+    def list(self, limit: int, after: tuple[int, str] | None = None, status: Status | str | None = None) -> "Runs":
+        checks.check_limit(limit)
+        checks.check_after(after)
+        wrapped: Any = getattr(self._inner, "list", None)
+        if wrapped is None:
+            raise NotSupported(
+                f"{type(self._inner).__name__} has no list of its own, and the four primitives give none"
+            )
+        return [_open(row).read() for row in wrapped(limit, after=after, status=checks.check_status(status))]
+
+    def next_wake(self, workflows: Iterable[str] | None = None) -> int | None:
+        names = checks.check_workflows(workflows)
+        clock, earliest = self._clock(), None
+        for entry in self._scan(checks.LATEST):
+            if names is not None and entry.run.workflow not in names:
+                continue
+            if (wake := rules.next_due(entry, clock)) is not None and (earliest is None or wake < earliest):
+                earliest = wake
+            if entry.token is None and earliest is not None:
+                return earliest
+        return earliest
+
+    def close(self) -> None:
+        """Nothing: what was wrapped is its owner's."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _read(self, run_id: str) -> tuple[StoredRun | None, Entry | None]:
+        wrapped = self._inner.load(run_id, log=False)
+        return wrapped, None if wrapped is None else _open(wrapped)
+
+    def _write(self, wrapped: StoredRun | None, entry: Entry, new: Sequence[bytes] = ()) -> bool:
+        """Whether the entry was saved over the version that was read; False where somebody was faster."""
+        try:
+            self._inner.save(_close(entry, 1 if wrapped is None else wrapped.version + 1, len(new)), new)
+        except Conflict:
+            return False
+        return True
+
+    def _change(self, run_id: str, rule: Callable[[Entry], Entry | None], new: Sequence[bytes] = ()) -> Entry | None:
+        """What the rule made of the run, saved; None where there is no run or the rule had no answer."""
+        while True:
+            wrapped, entry = self._read(run_id)
+            if entry is None or (after := rule(entry)) is None:
+                return None
+            if self._write(wrapped, after, new):
+                return after
+
+    def _take(self, run_id: str, lease: Lease, wanted: Callable[[Entry], bool]) -> StoredRun | None:
+        def rule(entry: Entry) -> Entry | None:
+            return rules.taken(entry, lease, self._clock()) if wanted(entry) else None
+
+        if self._change(run_id, rule) is None:
+            return None
+        return self.load(run_id)
+
+    def _due(self, entry: Entry, now: int, names: tuple[str, ...] | None) -> bool:
+        known = names is None or entry.run.workflow in names
+        return known and rules.place_due(entry, now, self._clock()) is not None
+
+    def _line(self, now: int, limit: int, names: tuple[str, ...] | None) -> _Places:
+        """The first ``limit`` due runs of these workflows, in the order of the contract."""
+        clock = self._clock()
+        expired: _Places = []
+        woken: _Places = []
+        for entry in self._scan(now):
+            place = rules.place_due(entry, now, clock)
+            if place is not None and (names is None or entry.run.workflow in names):
+                (woken if place[0] else expired).append(place)
+            if entry.token is None and len(expired) + len(woken) >= limit:
+                break
+        return (sorted(expired) + sorted(woken))[:limit]
+
+    def _scan(self, now: int) -> Iterator[Entry]:
+        """Every readable entry of the wrapped index up to ``now``, held ones first, then by wake."""
+        limit, known = _SCAN, set[str]()
+        while True:
+            ids = self._inner.due(max(now, _UNHELD), limit)
+            for run_id in ids:
+                if run_id not in known:
+                    known.add(run_id)
+                    with contextlib.suppress(Corrupt):  # whoever loads that run is told
+                        entry = self._read(run_id)[1]
+                        if entry is not None:
+                            yield entry
+            if len(ids) < limit:
+                return
+            limit *= 2
+
+
+def _close(entry: Entry, version: int, added: int) -> StoredRun:
+    """The head to save in the wrapped store: what people may read there, and the entry as its snapshot."""
+    wake_at = entry.run.wake_at
+    return replace(
+        entry.run,
+        version=version,
+        wake_at=_HELD if entry.token else None if wake_at is None else max(wake_at, _UNHELD),
+        seen=entry.records - added,
+        snapshot=_encode(entry),
+    )
+
+
+def _open(wrapped: StoredRun) -> Entry:
+    try:
+        return _decoder.decode(wrapped.snapshot)
+    except msgspec.DecodeError as error:
+        raise Corrupt(f"run {wrapped.run_id!r} holds a snapshot that Derived did not write: {error}") from error

@@ -1,0 +1,1 @@
+"""The Redis side of the contract: one Lua script an operation, read as package data."""

@@ -1,0 +1,100 @@
+"""Which store a URL means: ``open_store("redis://localhost")``, and schemes of your own beside ours."""
+
+import re
+from collections.abc import Callable
+from importlib import import_module
+from urllib.parse import unquote, urlsplit
+
+from kvflow.checks import check_prefix
+from kvflow.errors import InvalidArgument, UnknownScheme
+from kvflow.store import Store
+
+Factory = Callable[..., Store]
+"""Makes a store from a URL and the options of ``open_store``."""
+
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
+
+
+def open_store(
+    url: str, *, prefix: str = "kvflow", pool_size: int = 10, timeout: float = 5.0, **options: object
+) -> Store:
+    """The store that ``url`` names.
+
+    ``prefix`` keeps applications apart that share one server, ``pool_size`` bounds the connections, and
+    ``timeout`` the seconds spent connecting and waiting. A store takes of these what makes sense there;
+    other options go to the factory of the scheme as they are.
+    """
+    check_prefix(prefix)
+    _check_options(pool_size, timeout)
+    scheme = _scheme_of(url)
+    factory = _factories.get(scheme)
+    if factory is None:
+        raise UnknownScheme(f"no store for {scheme + ':'!r}: the schemes are {', '.join(sorted(_factories))}")
+    return factory(url, prefix=prefix, pool_size=pool_size, timeout=timeout, **options)
+
+
+def register_scheme(scheme: str, factory: Factory) -> None:
+    """Let ``open_store`` answer ``scheme:`` with ``factory(url, prefix=…, pool_size=…, timeout=…, **options)``."""
+    if not _SCHEME.fullmatch(scheme):
+        raise InvalidArgument(f"scheme {scheme!r}: it must match {_SCHEME.pattern}, such as 'dynamo', without a colon")
+    _factories[scheme] = factory
+
+
+def _scheme_of(url: str) -> str:
+    scheme, colon, _ = url.partition(":")
+    if not colon or not _SCHEME.fullmatch(scheme.lower()):
+        raise UnknownScheme(
+            f"{_redacted(url)!r} has no scheme: it must begin with one of {', '.join(sorted(_factories))}"
+        )
+    return scheme.lower()
+
+
+def _redacted(url: str) -> str:
+    """The URL without a password, fit for messages and logs."""
+    return re.sub(r":[^:@/]*@", ":***@", url)
+
+
+def _check_options(pool_size: object, timeout: object) -> None:
+    if isinstance(pool_size, bool) or not isinstance(pool_size, int) or pool_size < 1:
+        raise InvalidArgument(f"pool_size is {pool_size!r}: it must be an int of 1 or more")
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < float("inf"):
+        raise InvalidArgument(f"timeout is {timeout!r}: it must be a number of seconds above 0")
+
+
+def _from_url(module: str, name: str) -> Factory:
+    """The ``from_url`` of a class that is imported when it is first asked for."""
+
+    def factory(url: str, **options: object) -> Store:
+        made: Store = getattr(import_module(f"kvflow.stores.{module}"), name).from_url(url, **options)
+        return made
+
+    return factory
+
+
+def _memory(url: str, *, prefix: str, pool_size: int, timeout: float, **options: object) -> Store:
+    """A new MemoryStore each time: nobody shares it, so a prefix parts nothing."""
+    from kvflow.stores.memory import MemoryStore
+
+    return MemoryStore(**options)  # type: ignore[arg-type]
+
+
+def _file(url: str, *, prefix: str, pool_size: int, timeout: float, **options: object) -> Store:
+    """``file:rel``, ``file:/abs`` and ``file:///abs`` all name a directory; a prefix of one's own, one in it."""
+    from kvflow.stores.file import FileStore
+
+    parts = urlsplit(url)
+    path = unquote(parts.path)
+    if parts.netloc or not path:
+        raise InvalidArgument(f"{url!r} names no local directory: write file:rel, file:/abs or file:///abs")
+    if prefix != "kvflow":
+        path = f"{path}/{prefix}"
+    return FileStore(path, timeout=timeout, **options)  # type: ignore[arg-type]
+
+
+_factories: dict[str, Factory] = {
+    "memory": _memory,
+    "file": _file,
+    **dict.fromkeys(("postgresql", "postgres"), _from_url("postgres", "PostgresStore")),
+    **dict.fromkeys(("mysql", "mariadb"), _from_url("mysql", "MySQLStore")),
+    **dict.fromkeys(("redis", "rediss", "unix", "redis+cluster", "redis+sentinel"), _from_url("redis", "RedisStore")),
+}
