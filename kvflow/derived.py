@@ -84,11 +84,7 @@ class Derived:
 
     def renew(self, tokens: Mapping[str, str], ttl: int) -> set[str]:
         checks.check_tokens(tokens, ttl)
-        return {
-            run_id
-            for run_id, token in tokens.items()
-            if self._change(run_id, lambda entry, token=token: rules.renewed(entry, token, ttl, self._clock()))
-        }
+        return {run_id for run_id, token in tokens.items() if self._renew(run_id, token, ttl)}
 
     def release(self, run_id: str, lease: Lease, wake_at: int | None = None) -> None:
         checks.check_run_id(run_id)
@@ -172,6 +168,9 @@ class Derived:
         if self._change(run_id, rule) is None:
             return None
         return self.load(run_id)
+
+    def _renew(self, run_id: str, token: str, ttl: int) -> bool:
+        return self._change(run_id, lambda entry: rules.renewed(entry, token, ttl, self._clock())) is not None
 
     def _due(self, entry: Entry, now: int, names: tuple[str, ...] | None) -> bool:
         known = names is None or entry.run.workflow in names

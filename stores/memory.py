@@ -192,21 +192,24 @@ class MemoryStore(Store):
         """Replace the entry and move it in the indexes; None removes it."""
         before = self._entries.get(run_id)
         for places, place in ((self._wakes, _wake), (self._leases, _expiry), (self._births, _birth)):
-            places.move(before and place(before), after and place(after))
+            places.move(place(before), place(after))
         if after is None:
             del self._entries[run_id]
         else:
             self._entries[run_id] = after
 
 
-def _wake(entry: Entry) -> tuple[str, Place] | None:
-    run = entry.run
-    return None if entry.token or run.wake_at is None else (run.workflow, (run.wake_at, run.run_id))
+def _wake(entry: Entry | None) -> tuple[str, Place] | None:
+    if entry is None or entry.token or entry.run.wake_at is None:
+        return None
+    return entry.run.workflow, (entry.run.wake_at, entry.run.run_id)
 
 
-def _expiry(entry: Entry) -> tuple[str, Place] | None:
-    return (entry.run.workflow, (entry.expires, entry.run.run_id)) if entry.token else None
+def _expiry(entry: Entry | None) -> tuple[str, Place] | None:
+    if entry is None or not entry.token:
+        return None
+    return entry.run.workflow, (entry.expires, entry.run.run_id)
 
 
-def _birth(entry: Entry) -> tuple[str, Place]:
-    return "", (entry.run.created_at, entry.run.run_id)
+def _birth(entry: Entry | None) -> tuple[str, Place] | None:
+    return None if entry is None else ("", (entry.run.created_at, entry.run.run_id))

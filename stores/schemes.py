@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from importlib import import_module
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from kvflow.checks import check_prefix
@@ -61,24 +61,32 @@ def _check_options(pool_size: object, timeout: object) -> None:
         raise InvalidArgument(f"timeout is {timeout!r}: it must be a number of seconds above 0")
 
 
-def _from_url(module: str, name: str) -> Factory:
-    """The ``from_url`` of a class that is imported when it is first asked for."""
+def _postgres(url: str, **options: Any) -> Store:
+    from kvflow.stores.postgres import PostgresStore
 
-    def factory(url: str, **options: object) -> Store:
-        made: Store = getattr(import_module(f"kvflow.stores.{module}"), name).from_url(url, **options)
-        return made
-
-    return factory
+    return PostgresStore.from_url(url, **options)
 
 
-def _memory(url: str, *, prefix: str, pool_size: int, timeout: float, **options: object) -> Store:
+def _mysql(url: str, **options: Any) -> Store:
+    from kvflow.stores.mysql import MySQLStore
+
+    return MySQLStore.from_url(url, **options)
+
+
+def _redis(url: str, **options: Any) -> Store:
+    from kvflow.stores.redis import RedisStore
+
+    return RedisStore.from_url(url, **options)
+
+
+def _memory(url: str, *, prefix: str, pool_size: int, timeout: float, **options: Any) -> Store:
     """A new MemoryStore each time: nobody shares it, so a prefix parts nothing."""
     from kvflow.stores.memory import MemoryStore
 
-    return MemoryStore(**options)  # type: ignore[arg-type]
+    return MemoryStore(**options)
 
 
-def _file(url: str, *, prefix: str, pool_size: int, timeout: float, **options: object) -> Store:
+def _file(url: str, *, prefix: str, pool_size: int, timeout: float, **options: Any) -> Store:
     """``file:rel``, ``file:/abs`` and ``file:///abs`` all name a directory; a prefix of one's own, one in it."""
     from kvflow.stores.file import FileStore
 
@@ -88,13 +96,19 @@ def _file(url: str, *, prefix: str, pool_size: int, timeout: float, **options: o
         raise InvalidArgument(f"{url!r} names no local directory: write file:rel, file:/abs or file:///abs")
     if prefix != "kvflow":
         path = f"{path}/{prefix}"
-    return FileStore(path, timeout=timeout, **options)  # type: ignore[arg-type]
+    return FileStore(path, timeout=timeout, **options)
 
 
 _factories: dict[str, Factory] = {
     "memory": _memory,
     "file": _file,
-    **dict.fromkeys(("postgresql", "postgres"), _from_url("postgres", "PostgresStore")),
-    **dict.fromkeys(("mysql", "mariadb"), _from_url("mysql", "MySQLStore")),
-    **dict.fromkeys(("redis", "rediss", "unix", "redis+cluster", "redis+sentinel"), _from_url("redis", "RedisStore")),
+    "postgresql": _postgres,
+    "postgres": _postgres,
+    "mysql": _mysql,
+    "mariadb": _mysql,
+    "redis": _redis,
+    "rediss": _redis,
+    "unix": _redis,
+    "redis+cluster": _redis,
+    "redis+sentinel": _redis,
 }

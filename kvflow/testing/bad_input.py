@@ -1,6 +1,8 @@
 """Bad input: every store refuses the same things, says why, and has written nothing."""
 
 import enum
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from kvflow.errors import Conflict, InvalidArgument, InvalidRunId
@@ -8,8 +10,8 @@ from kvflow.run import Lease, Status
 from kvflow.testing.runs import MINUTE, Open, after, birth, get, lease, opened, refused, running
 
 TOO_FAR = 2**53 + 1
-BAD_IDS: list[Any] = ["", "x" * 201, "\U0001f600" * 201, "a\nb", "\x00", "a\x1f", "\x7f", "\x85", "\ud800", "a\udfff"]
-BAD_IDS += [None, 7, b"a"]
+_TEXTS = ["", "x" * 201, "\U0001f600" * 201, "a\nb", "\x00", "a\x1f", "\x7f", "\x85", "\ud800", "a\udfff"]
+BAD_IDS: list[Any] = [*_TEXTS, None, 7, b"a"]
 
 
 class Mood(enum.StrEnum):
@@ -24,17 +26,18 @@ class BadInputContract:
     def test_wrong_ids(self, open: Open) -> None:
         with opened(open) as store:
             for bad in BAD_IDS:
-                for call in (
-                    lambda bad: store.save(birth(bad)),
-                    lambda bad: store.load(bad),
-                    lambda bad: store.delete(bad),
-                    lambda bad: store.acquire(bad, lease()),
-                    lambda bad: store.renew({bad: "token"}, MINUTE),
-                    lambda bad: store.release(bad, lease()),
-                    lambda bad: store.post(bad, b"event", 5),
-                ):
+                calls: list[Callable[[], object]] = [
+                    partial(store.save, birth(bad)),
+                    partial(store.load, bad),
+                    partial(store.delete, bad),
+                    partial(store.acquire, bad, lease()),
+                    partial(store.renew, {bad: "token"}, MINUTE),
+                    partial(store.release, bad, lease()),
+                    partial(store.post, bad, b"event", 5),
+                ]
+                for call in calls:
                     with refused(InvalidRunId, saying="1 to 200 characters"):
-                        call(bad)
+                        call()
             assert store.list(10) == []
 
     def test_limits_that_ask_for_nothing(self, open: Open) -> None:

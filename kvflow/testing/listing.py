@@ -33,7 +33,8 @@ class ListContract:
         with opened(open) as store:
             for number in range(23):
                 store.save(birth(f"run {number:02}", created_at=number // 4))
-            listed, row = [], None
+            listed: list[str] = []
+            row = None
             while page := store.list(5, after=row):
                 listed += [run.run_id for run in page]
                 row = (page[-1].created_at, page[-1].run_id)

@@ -12,9 +12,11 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 
 from kvflow.errors import Conflict
 from kvflow.run import Lease, Status
+from kvflow.store import Runs, Store
 from kvflow.testing.runs import MINUTE, Open, birth, get, lease, opened, refused, running, until, waiting
 
 PROCESSES = 4
@@ -116,7 +118,7 @@ class ProcessesContract:
             child, ready = _spawn(_hold_and_die, open, 300)
             assert ready.recv() == "held"
             child.join(20)
-            run = until(lambda: store.acquire("a", lease()))
+            (run,) = _claim_expired(store)
             assert (run.attempt, run.log) == (1, (b"one",))
             with refused(Conflict):
                 store.save(birth(version=2), lease=Lease("dies", MINUTE))
@@ -137,7 +139,7 @@ class ProcessesContract:
                 run = get(store)
                 assert run.version in (told, told + 1)
                 assert run.log == tuple(b"%d" % step for step in range(run.version - 1))
-                (taken,) = until(lambda store=store: store.claim(0, 1, lease()))
+                (taken,) = _claim_expired(store)
                 assert (taken.run_id, taken.version) == ("a", run.version)
                 store.delete("a")
 
@@ -162,11 +164,15 @@ class ProcessesContract:
             store.save(birth(version=2, status=Status.COMPLETED, wake_at=None), lease=mine)
 
 
+def _claim_expired(store: Store) -> Runs:
+    return until(lambda: store.claim(0, 1, lease()))
+
+
 def _pool() -> ProcessPoolExecutor:
     return ProcessPoolExecutor(PROCESSES, mp_context=multiprocessing.get_context("spawn"))
 
 
-def _spawn(target: Callable[..., None], *args: object) -> tuple[multiprocessing.process.BaseProcess, Connection]:
+def _spawn(target: Callable[..., None], *args: object) -> tuple[BaseProcess, Connection]:
     """A process begun, and the end of a pipe on which it says how far it is."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from kvflow.store import Primitives, Store
 Open = Callable[[], Store]
 OpenPrimitives = Callable[[], Primitives]
 
+Outcome = TypeVar("Outcome")
 Handle = TypeVar("Handle", bound=Primitives)
 
 MINUTE = 60_000
@@ -33,7 +34,7 @@ def birth(run_id: str = "a", **head: Any) -> StoredRun:
         "updated_at": 10,
         "snapshot": b"snapshot",
     }
-    return StoredRun(**{"run_id": run_id, **defaults, **head})
+    return StoredRun(run_id=run_id, **(defaults | head))
 
 
 def after(run: StoredRun, **head: Any) -> StoredRun:
@@ -57,7 +58,7 @@ def lease(ttl: int = MINUTE) -> Lease:
 
 
 @contextmanager
-def opened(open: Callable[[], Handle]) -> Iterator[Handle]:
+def opened(open: Callable[[], Handle]) -> Generator[Handle]:
     """A handle, closed afterwards where it can be."""
     handle = open()
     try:
@@ -69,7 +70,7 @@ def opened(open: Callable[[], Handle]) -> Iterator[Handle]:
 
 
 @contextmanager
-def refused(*errors: type[KvflowError], saying: str = "") -> Iterator[None]:
+def refused(*errors: type[KvflowError], saying: str = "") -> Generator[None]:
     """Fail unless the block raises one of these errors, with its code and these words in the message."""
     raised: KvflowError | None = None
     try:
@@ -81,7 +82,7 @@ def refused(*errors: type[KvflowError], saying: str = "") -> Iterator[None]:
     assert saying in str(raised), f"{raised} does not say {saying!r}"
 
 
-def until(happened: Callable[[], Any], seconds: float = 20.0) -> Any:
+def until(happened: Callable[[], Outcome], seconds: float = 20.0) -> Outcome:
     """What ``happened`` gives as soon as that is true."""
     deadline = time.monotonic() + seconds
     while not (outcome := happened()):

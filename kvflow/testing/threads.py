@@ -2,8 +2,10 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
 
 from kvflow.errors import Conflict
 from kvflow.run import Status
@@ -11,12 +13,14 @@ from kvflow.testing.runs import Open, after, birth, get, hold, lease, opened, ru
 
 THREADS = 8
 
+Outcome = TypeVar("Outcome")
 
-def side_by_side(calls: list[Callable[[], object]]) -> list[object]:
+
+def side_by_side(calls: Sequence[Callable[[], Outcome]]) -> list[Outcome]:
     """What each call gave, all begun at the same moment."""
     barrier = threading.Barrier(len(calls))
 
-    def begin(call: Callable[[], object]) -> object:
+    def begin(call: Callable[[], Outcome]) -> Outcome:
         barrier.wait()
         return call()
 
@@ -39,7 +43,7 @@ class ThreadsContract:
 
             for _ in range(5):
                 names = [b"%d" % number for number in range(THREADS)]
-                born = [name for name in side_by_side([lambda n=name: bear(n) for name in names]) if name]
+                born = [name for name in side_by_side([partial(bear, name) for name in names]) if name]
                 assert len(born) == 1
                 assert get(store).log == (born[0],)
                 store.delete("a")
@@ -57,7 +61,7 @@ class ThreadsContract:
 
             for version in range(2, 8):
                 names = [b"%d of %d" % (number, version) for number in range(THREADS)]
-                won = side_by_side([lambda v=version, n=name: write(v, n) for name in names])
+                won = side_by_side([partial(write, version, name) for name in names])
                 assert sum(map(bool, won)) == 1
                 assert get(store).log[-1] == names[won.index(True)]
             assert len(get(store).log) == 6
@@ -67,7 +71,7 @@ class ThreadsContract:
             store.save(birth())
             for _ in range(5):
                 leases = [lease() for _ in range(THREADS)]
-                held = side_by_side([lambda mine=mine: store.acquire("a", mine) for mine in leases])
+                held = side_by_side([partial(store.acquire, "a", mine) for mine in leases])
                 assert sum(run is not None for run in held) == 1
                 winner = next(mine for mine, run in zip(leases, held, strict=True) if run is not None)
                 store.release("a", winner)
@@ -77,16 +81,16 @@ class ThreadsContract:
             runs = [birth(f"run {number:04}", workflow=f"w{number % 3}", wake_at=number % 7) for number in range(600)]
             store.save_many([(run, (), None) for run in runs])
 
-            def claim_all(handle: object) -> list[str]:
+            def claim_all(own_handle: bool) -> list[str]:
                 claimed: list[str] = []
                 with opened(open) as own:
-                    source = own if handle else store
+                    source = own if own_handle else store
                     while batch := source.claim(1000, 7, lease()):
                         claimed += [run.run_id for run in batch]
                 return claimed
 
-            shares = side_by_side([lambda h=number % 2: claim_all(h) for number in range(THREADS)])
-            claims = Counter(run_id for share in shares if isinstance(share, list) for run_id in share)
+            shares = side_by_side([partial(claim_all, number % 2 == 1) for number in range(THREADS)])
+            claims = Counter(run_id for share in shares for run_id in share)
             assert len(claims) == len(runs), f"{len(runs) - len(claims)} due runs were claimed by nobody"
             assert max(claims.values()) == 1
 
@@ -120,7 +124,7 @@ class ThreadsContract:
                 for number in range(25):
                     assert store.post("a", b"%d %d" % (sender, number), 5)
 
-            side_by_side([lambda s=sender: send(s) for sender in range(THREADS)])
+            side_by_side([partial(send, sender) for sender in range(THREADS)])
             log = get(store).log
             assert len(log) == THREADS * 25
             for sender in range(THREADS):
@@ -161,7 +165,7 @@ class ThreadsContract:
                     store.save(running(name, version=version, seen=version - 2), [b"%d" % version], mine)
                 store.save(birth(name, version=12, seen=10, status=Status.COMPLETED, wake_at=None), lease=mine)
 
-            side_by_side([lambda n=number: drive(f"run {n}") for number in range(THREADS)])
+            side_by_side([partial(drive, f"run {number}") for number in range(THREADS)])
             for number in range(THREADS):
                 run = get(store, f"run {number}")
                 assert (run.version, run.log) == (12, tuple(b"%d" % version for version in range(2, 12)))
@@ -176,8 +180,8 @@ class ThreadsContract:
 
             for version in range(1, 6):
                 orders = [names, names[::-1]] * (THREADS // 2)
-                won = side_by_side([lambda o=order, v=version: write(o, v) for order in orders])
-                assert sum(number for number in won if isinstance(number, int)) == len(names)
+                won = side_by_side([partial(write, order, version) for order in orders])
+                assert sum(won) == len(names)
 
     def test_deletes_and_posts_side_by_side(self, open: Open) -> None:
         with opened(open) as store:
