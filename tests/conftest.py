@@ -1,0 +1,142 @@
+"""The servers that tests run on.
+
+``postgres_url``, ``mysql_url``, ``redis_url``, ``redis_cluster_url`` and ``redis_sentinel_url`` are addresses of real
+servers, shared by all tests of the session (with ``KVFLOW_TEST_..._URL`` set, perhaps by others too): each test keeps
+to a prefix of its own. ``own_postgres``, ``own_mysql`` and ``own_redis`` are servers that a test may stop, start,
+pause and resume; they write durably, and the next test finds them running.
+
+A server is started when the first test asks for it. What this machine does not have is skipped with a line that says
+how to get it, and fails where CI is set.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import pytest
+
+from servers.guardian import Guardian
+from servers.mysql import mysql
+from servers.postgres import postgres
+from servers.process import Missing, Server
+from servers.valkey import Group, cluster, form, sentinels, settle, valkey
+
+S = TypeVar("S", Server, Group)
+
+
+@pytest.fixture(scope="session")
+def guardian() -> Iterator[Guardian]:
+    guardian = Guardian()
+    yield guardian
+    guardian.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    with _shared(request, "POSTGRES", lambda guardian: postgres(guardian, "postgres", durable=False)) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def mysql_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    with _shared(request, "MYSQL", lambda guardian: mysql(guardian, "mysql", durable=False)) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    with _shared(request, "REDIS", lambda guardian: valkey(guardian, "redis", durable=False)) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis_cluster_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    with _shared(request, "REDIS_CLUSTER", lambda guardian: cluster(guardian, "cluster"), form) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis_sentinel_url(guardian: Guardian) -> Iterator[str]:
+    """``redis+sentinel://host:port,host:port,host:port/service``"""
+    with _running(guardian, lambda guardian: sentinels(guardian, "sentinels"), settle) as group:
+        yield group.url
+
+
+@pytest.fixture(scope="session")
+def _own_postgres(guardian: Guardian) -> Iterator[Server]:
+    with _running(guardian, lambda guardian: postgres(guardian, "own-postgres", durable=True)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _own_mysql(guardian: Guardian) -> Iterator[Server]:
+    with _running(guardian, lambda guardian: mysql(guardian, "own-mysql", durable=True)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _own_redis(guardian: Guardian) -> Iterator[Server]:
+    with _running(guardian, lambda guardian: valkey(guardian, "own-redis", durable=True)) as server:
+        yield server
+
+
+@pytest.fixture
+def own_postgres(_own_postgres: Server) -> Iterator[Server]:
+    with _left_running(_own_postgres) as server:
+        yield server
+
+
+@pytest.fixture
+def own_mysql(_own_mysql: Server) -> Iterator[Server]:
+    with _left_running(_own_mysql) as server:
+        yield server
+
+
+@pytest.fixture
+def own_redis(_own_redis: Server) -> Iterator[Server]:
+    with _left_running(_own_redis) as server:
+        yield server
+
+
+@contextmanager
+def _shared(
+    request: pytest.FixtureRequest, name: str, make: Callable[[Guardian], S], prepare: Callable[[S], None] | None = None
+) -> Iterator[str]:
+    """The server that the environment names, or else one of our own."""
+    named = os.environ.get(f"KVFLOW_TEST_{name}_URL")
+    if named:
+        yield named
+        return
+    guardian: Guardian = request.getfixturevalue("guardian")
+    with _running(guardian, make, prepare) as server:
+        yield server.url
+
+
+@contextmanager
+def _running(
+    guardian: Guardian, make: Callable[[Guardian], S], prepare: Callable[[S], None] | None = None
+) -> Iterator[S]:
+    try:
+        server = make(guardian)
+    except Missing as missing:
+        if os.environ.get("CI"):
+            pytest.fail(str(missing), pytrace=False)
+        pytest.skip(str(missing))
+    try:
+        server.start()
+        if prepare is not None:
+            prepare(server)
+        yield server
+    finally:
+        server.close()
+
+
+@contextmanager
+def _left_running(server: Server) -> Iterator[Server]:
+    """Whatever the test did to it, the next finds it answering."""
+    try:
+        yield server
+    finally:
+        server.resume()
+        server.start()
