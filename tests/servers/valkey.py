@@ -58,9 +58,9 @@ def form(group: Group) -> None:
         for index, master in enumerate(masters):
             first, end = (SLOTS * index // 3, SLOTS * (index + 1) // 3)
             _ask(master, "CLUSTER", "ADDSLOTSRANGE", first, end - 1)
-        port, bus = _port(group.servers[0]), _bus(group.servers[0])
-        for client in clients[1:]:
-            _ask(client, "CLUSTER", "MEET", "127.0.0.1", port, bus)
+        for server in group.servers:
+            for client in clients:  # all at once: left to gossip it takes seconds
+                _ask(client, "CLUSTER", "MEET", "127.0.0.1", _port(server), _bus(server))
         _until(lambda: all(_met(client) == len(clients) for client in clients))
         for replica, master in zip(replicas, masters, strict=True):
             _ask(replica, "CLUSTER", "REPLICATE", _ask(master, "CLUSTER", "MYID"))
@@ -86,7 +86,7 @@ def settle(group: Group) -> None:
 def _server(guardian: Guardian, name: str, *settings: str, sentinel: bool = False) -> Server:
     home = own_directory(guardian.home / name, None)
     port = free_port()
-    lines = [f"port {port}", "bind 127.0.0.1", f'dir "{home}"', *settings]
+    lines = [f"port {port}", "bind 127.0.0.1", f'dir "{home}"', "repl-diskless-sync-delay 0", *settings]
     if not sentinel:
         lines.append('save ""')
     config = home / "server.conf"  # a file, for a Sentinel keeps its state there
