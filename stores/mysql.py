@@ -1,0 +1,407 @@
+"""Runs in MySQL or MariaDB: a row for a run, a row for each record, and an index of what is due.
+
+A save is one conditional UPDATE and the insertion of its records, in one transaction and one packet: the server
+itself decides, and only where it refuses is the row read, to say why. A claim looks at the index without a lock,
+locks of what it found what nobody else has locked, leases that in the same short transaction, and reads the
+logs after it.
+
+What the driver raises becomes our errors in one place, ``_call``, which also asks again: after a deadlock or a
+wait for a lock, and once on a new connection where the old one turns out to be dead. Any call may be made twice
+but a save without a lease, whose repeat could not be told from a conflict: that one is not, and says
+that it may have happened.
+"""
+
+import itertools
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from time import monotonic
+from typing import Any, Self, TypeVar
+
+from kvflow import checks, rules
+from kvflow.errors import Conflict, Corrupt, KvflowError, StoreUnavailable, TooLarge
+from kvflow.rules import Entry
+from kvflow.run import Lease, Status, StoredRun
+from kvflow.store import Ids, Outcomes, Runs, Store
+from kvflow.stores import mysql_schema
+from kvflow.stores.mysql_batch import Batch
+from kvflow.stores.mysql_pool import Pool
+from kvflow.stores.mysql_rows import Place, entry_of, is_whole, key_of, run_of, whole_run_of
+from kvflow.stores.mysql_session import (
+    LOCK_WAIT,
+    Connection,
+    MySQLError,
+    Row,
+    Session,
+    is_in_the_way,
+    is_taken,
+    is_too_large,
+    rows_of,
+    words_of,
+)
+from kvflow.stores.mysql_statements import BEGIN, COMMIT, EXPIRED, WOKEN, Statements, in_parts
+from kvflow.stores.mysql_url import dialler
+
+T = TypeVar("T")
+
+Entries = list[tuple[int, checks.Save]]
+
+_log = logging.getLogger("kvflow.stores")
+
+_TRIES = 5
+"""How often to begin anew where others were faster, before saying so."""
+
+_BATCH = 4 * 2**20
+"""The bytes of records that are read, or of heads and records that are written, at once."""
+
+_ASIDE = 60_000
+"""Milliseconds for which a run that cannot be read is out of the way."""
+
+
+class MySQLStore(Store):
+    """The contract over three tables of a MySQL or MariaDB database."""
+
+    def __init__(
+        self,
+        connect: "Callable[[], Connection[Any]]",
+        *,
+        prefix: str = "kvflow",
+        pool_size: int = 10,
+        timeout: float = 5.0,
+    ) -> None:
+        checks.check_prefix(prefix)
+        self._dial: Callable[[float], Connection[Any]] = lambda _: connect()
+        self._prefix = prefix
+        self._timeout = timeout
+        self._sql = Statements(prefix)
+        self._pool = Pool(self._open, pool_size)
+        self._prepared = False
+
+    @classmethod
+    def from_url(cls, url: str, *, prefix: str = "kvflow", pool_size: int = 10, timeout: float = 5.0) -> Self:
+        """A store at ``mysql://user:password@host:port/database``; ``mysql_url`` says which options may follow."""
+        dial = dialler(url)
+        store = cls(lambda: dial(timeout), prefix=prefix, pool_size=pool_size, timeout=timeout)
+        store._dial = dial
+        return store
+
+    def schema(self) -> str:
+        """The DDL that a first use would run, for a team's own migrations."""
+        return "".join(f"{statement};\n" for statement in mysql_schema.definitions(self._prefix))
+
+    def save(self, run: StoredRun, new: Sequence[bytes] = (), lease: Lease | None = None) -> int:
+        checks.check_save(run, new, lease)
+        return self._call(lambda session: self._save(session, run, new, lease), again=lease is not None)
+
+    def load(self, run_id: str, log: bool = True) -> StoredRun | None:
+        checks.check_run_id(run_id)
+        if log:
+            return self._call(lambda session: _read(session, self._sql.load(run_id)))
+        heads = self._call(lambda session: session.ask(self._sql.head(run_id)))
+        return run_of(heads[0]) if heads else None
+
+    def delete(self, run_id: str) -> None:
+        checks.check_run_id(run_id)
+        self._call(lambda session: session.run([self._sql.delete(run_id)]))
+
+    def due(self, now: int, limit: int) -> Ids:
+        checks.check_limit(limit)
+        now = checks.clamp(now)
+        places = self._call(lambda session: self._places(session, self._workflows(session, None), now, limit))
+        return list(_texts(place.run_id for place in places))
+
+    def claim(self, now: int, limit: int, lease: Lease, workflows: Iterable[str] | None = None) -> Runs:
+        checks.check_limit(limit)
+        checks.check_lease(lease)
+        now, names = checks.clamp(now), checks.check_workflows(workflows)
+        sent = itertools.count()
+        return self._call(lambda session: self._claim(session, now, limit, lease, names, again=next(sent) > 0))
+
+    def acquire(self, run_id: str, lease: Lease) -> StoredRun | None:
+        checks.check_run_id(run_id)
+        checks.check_lease(lease)
+        return self._call(lambda session: self._acquire(session, run_id, lease))
+
+    def renew(self, tokens: Mapping[str, str], ttl: int) -> set[str]:
+        checks.check_tokens(tokens, ttl)
+        ours = {run_id.encode(): token.encode() for run_id, token in tokens.items()}
+        answers = self._call(lambda session: session.run(self._sql.renew(ours, ttl, session.room)))
+        return {run_id.decode() for run_id, token in rows_of(answers) if ours[run_id] == token}
+
+    def release(self, run_id: str, lease: Lease, wake_at: int | None = None) -> None:
+        checks.check_run_id(run_id)
+        checks.check_lease(lease)
+        checks.check_wake_at(wake_at)
+        self._call(lambda session: session.run([self._sql.release(run_id, lease.token, wake_at)]))
+
+    def post(self, run_id: str, record: bytes, now: int, wake: bool = False) -> bool:
+        checks.check_run_id(run_id)
+        checks.check_records([record])
+        now = checks.clamp(now)
+        answers = self._call(lambda session: session.run(self._sql.post(run_id, record, now, wake, session.room)))
+        return answers[1].changed > 0
+
+    def save_many(self, saves: Iterable[checks.Save]) -> Outcomes:
+        entries = list(saves)
+        outcomes: dict[int, int | KvflowError] = {}
+        good: Entries = []
+        for at, error in enumerate(checks.check_each(entries)):
+            if error is None:
+                good.append((at, entries[at]))
+            else:
+                outcomes[at] = error
+        for part in in_parts(good, _weight, _BATCH):
+            outcomes |= self._save_part(part)
+        return [outcomes[at] for at in range(len(entries))]
+
+    def list(self, limit: int, after: tuple[int, str] | None = None, status: Status | str | None = None) -> Runs:
+        checks.check_limit(limit)
+        checks.check_after(after)
+        status = checks.check_status(status)
+        rows = self._call(lambda session: session.ask(self._sql.list(limit, after, status)))
+        return list(_runs(rows))
+
+    def next_wake(self, workflows: Iterable[str] | None = None) -> int | None:
+        names = checks.check_workflows(workflows)
+        return self._call(lambda session: self._next_wake(session, names))
+
+    def close(self) -> None:
+        """Close the connections that the store has made."""
+        self._pool.close()
+
+    # Connections, and what can go wrong with them
+
+    def _open(self, seconds: float) -> Session:
+        connection = self._dial(seconds)
+        try:
+            session = Session(connection, seconds)
+            if not self._prepared:
+                mysql_schema.prepare(session, self._prefix)
+                self._prepared = True
+        except BaseException:
+            if connection.open:
+                connection.close()
+            raise
+        return session
+
+    def _call(self, work: Callable[[Session], T], again: bool = True) -> T:
+        """What ``work`` gives, tried anew within the timeout where that may help."""
+        deadline = monotonic() + self._timeout
+        while True:
+            session: Session | None = None
+            try:
+                with self._pool.session(deadline) as session:
+                    return work(session)
+            except MySQLError as error:
+                if is_too_large(error):
+                    raise TooLarge(f"the server refuses it, and nothing was written: {words_of(error)}") from error
+                if session is None or not self._may_help(session, error, deadline, again):
+                    raise StoreUnavailable(f"within {self._timeout} s, the server: {words_of(error)}") from error
+                again = again and not session.lost
+            except OSError as error:
+                raise StoreUnavailable(f"no connection to the server: {error}") from error
+
+    def _may_help(self, session: Session, error: MySQLError, deadline: float, again: bool) -> bool:
+        """Whether to make the call again after this error."""
+        if session.lost:
+            self._pool.drop_idle()
+            return again and monotonic() < deadline
+        return is_in_the_way(error) and monotonic() + LOCK_WAIT < deadline
+
+    # One run
+
+    def _save(self, session: Session, run: StoredRun, new: Sequence[bytes], lease: Lease | None) -> int:
+        statements = self._sql.save(run, new, lease, session.room)
+        for _ in range(_TRIES):
+            if run.version > 1 or run.seen == 0:
+                unseen = _saved(session, statements, run, len(new))
+                if unseen is not None:
+                    return unseen
+            entry, clock = self._state(session, run.run_id)
+            after, unseen = rules.saved(entry, run, len(new), lease, clock)
+            if after is entry:
+                return unseen
+        raise Conflict(f"run {run.run_id!r}, version {run.version}: others write it all the time; nothing was written")
+
+    def _state(self, session: Session, run_id: str) -> tuple[Entry | None, int]:
+        rows = session.ask(next(self._sql.states([run_id], session.room)))
+        return entry_of(rows[0]) if rows else (None, 0)
+
+    def _acquire(self, session: Session, run_id: str, lease: Lease) -> StoredRun | None:
+        try:
+            return _read(session, self._sql.acquire(run_id, lease))
+        except Corrupt:
+            session.run([self._sql.release(run_id, lease.token, None)])
+            raise
+
+    # Claims
+
+    def _workflows(self, session: Session, names: Sequence[str] | None) -> Sequence[bytes]:
+        if names is not None:
+            return [name.encode() for name in names]
+        return [row[0] for row in session.ask(self._sql.workflows())]
+
+    def _places(self, session: Session, workflows: Sequence[bytes], now: int, limit: int) -> Sequence[Place]:
+        """The first places in line, as the index has them; nothing is locked."""
+        asked = list(itertools.product((EXPIRED, WOKEN), workflows))
+        answers = session.run(self._sql.places(kind, workflow, now, limit) for kind, workflow in asked)
+        places = [
+            Place(kind, at, run_id, workflow)
+            for (kind, workflow), answer in zip(asked, answers, strict=True)
+            for at, run_id in answer.rows
+        ]
+        return sorted(places)[:limit]
+
+    def _claim(
+        self, session: Session, now: int, limit: int, lease: Lease, names: Sequence[str] | None, again: bool
+    ) -> Runs:
+        workflows = self._workflows(session, names)
+        if again and (before := self._taken_before(session, workflows, limit, lease)):
+            return self._take(session, before, lease)
+        for _ in range(_TRIES):
+            due = self._places(session, workflows, now, limit)
+            if not due:
+                break
+            if locked := self._lock(session, due, now):
+                return self._take(session, locked, lease)
+        return []
+
+    def _lock(self, session: Session, due: Sequence[Place], now: int) -> Sequence[Place]:
+        """As many runs of each workflow as are due, those that are in nobody's hands; the transaction stays open."""
+        shares = Counter((place.kind, place.workflow) for place in due)
+        locks = (self._sql.lock(kind, workflow, now, share) for (kind, workflow), share in shares.items())
+        _, *answers = session.run([BEGIN, *locks])
+        locked = [
+            Place(kind, at, run_id, workflow, key, log_bytes)
+            for (kind, workflow), answer in zip(shares, answers, strict=True)
+            for at, run_id, key, log_bytes in answer.rows
+        ]
+        if not locked:
+            session.run([COMMIT])
+        return sorted(locked)
+
+    def _taken_before(self, session: Session, workflows: Sequence[bytes], limit: int, lease: Lease) -> Sequence[Place]:
+        """What a first try has leased whose answer was lost; else these runs would be held by nobody who knows it."""
+        answers = session.run(self._sql.taken_before(workflow, lease.token, limit) for workflow in workflows)
+        return sorted(
+            Place(WOKEN, at, run_id, workflow, key, log_bytes)
+            for workflow, answer in zip(workflows, answers, strict=True)
+            for at, run_id, key, log_bytes in answer.rows
+        )[:limit]
+
+    def _take(self, session: Session, places: Sequence[Place], lease: Lease) -> Runs:
+        """Lease these runs, end the transaction, and read them, a few at a time."""
+        first = [*self._sql.lease([place.key for place in places], lease, session.room), COMMIT]
+        runs: Runs = []
+        for part in in_parts(places, lambda place: place.log_bytes, _BATCH):
+            keys = [place.key for place in part]
+            *_, heads, logs = session.run([*first, self._sql.heads(keys, lease.token), self._sql.logs(keys)])
+            runs += self._readable(session, keys, heads.rows, logs.rows, lease)
+            first = []
+        return runs
+
+    def _readable(
+        self, session: Session, keys: Sequence[int], heads: Sequence[Row], logs: Sequence[Row], lease: Lease
+    ) -> Iterator[StoredRun]:
+        """The runs in the order of the keys; one that cannot be read is put where it is in nobody's way."""
+        head_of = {key_of(head): head for head in heads}
+        log_of = defaultdict[int, list[bytes]](list)
+        for key, record in logs:
+            log_of[key].append(record)
+        for key in keys:
+            if key in head_of:
+                try:
+                    yield whole_run_of(head_of[key], log_of[key])
+                except Corrupt as error:
+                    if session.run([self._sql.set_aside(key, lease.token, _ASIDE)])[0].changed:
+                        _log.warning("not claimed, and not tried for %d s: %s", _ASIDE // 1000, error)
+
+    # Many saves
+
+    def _save_part(self, entries: Entries) -> dict[int, int | KvflowError]:
+        """Together what can be, in one transaction; each by itself what somebody or its size keeps from that."""
+        again = all(lease is not None for _, (_, _, lease) in entries)
+        outcomes = self._call(lambda session: self._save_together(session, entries), again)
+        for at, save in entries:
+            if at not in outcomes:
+                try:
+                    outcomes[at] = self.save(*save)
+                except KvflowError as error:
+                    outcomes[at] = error
+        return outcomes
+
+    def _save_together(self, session: Session, entries: Entries) -> dict[int, int | KvflowError]:
+        """What became of each entry; nothing of those that are better saved by themselves."""
+        ids = sorted({run.run_id for _, (run, _, _) in entries})
+        try:
+            _, now, *states = session.run([BEGIN, self._sql.clock(), *self._sql.states(ids, session.room, lock=True)])
+            batch = Batch(now.rows[0][0], rows_of(states), session.room)
+            for at, save in entries:
+                batch.judge(at, save)
+            writes = (self._sql.write(batch.old(), session.room), self._sql.bear(batch.born(), session.room))
+            session.run([*itertools.chain(*writes), COMMIT])
+        except MySQLError as error:
+            if is_taken(error) or is_in_the_way(error):
+                session.settle()
+                return {}
+            raise
+        return batch.outcomes
+
+    # Idle workers
+
+    def _next_wake(self, session: Session, names: Sequence[str] | None) -> int | None:
+        workflows = self._workflows(session, names)
+        answers = session.run(itertools.chain.from_iterable(map(self._sql.next_wake, workflows)))
+        return min((wake for (wake,) in rows_of(answers) if wake is not None), default=None)
+
+
+def _saved(session: Session, statements: Sequence[str], run: StoredRun, added: int) -> int | None:
+    """How many records the writer had not seen; None where the server did not take the save."""
+    try:
+        answers = session.run(statements)
+    except MySQLError as error:
+        if not is_taken(error):
+            raise
+        session.settle()
+        return None
+    head = answers[0] if len(answers) == 1 else answers[1]
+    if head.changed == 0:
+        return None
+    return 0 if run.version == 1 else head.last_id - added - run.seen
+
+
+def _read(session: Session, statements: Sequence[str]) -> StoredRun | None:
+    """The run that the last two statements read; once more where it was deleted and made anew in between."""
+    once_more = True
+    while True:
+        heads, logs = session.run(statements)[-2:]
+        if not heads.rows:
+            return None
+        head = heads.rows[0]
+        log = [record for key, record in logs.rows if key == key_of(head)]
+        if is_whole(head, log) or not once_more:
+            return whole_run_of(head, log)
+        once_more = False
+
+
+def _runs(heads: Sequence[Row]) -> Iterator[StoredRun]:
+    """The runs of these heads; one that cannot be read stops no other."""
+    for head in heads:
+        try:
+            yield run_of(head)
+        except Corrupt as error:
+            _log.warning("not listed: %s", error)
+
+
+def _texts(run_ids: Iterable[bytes]) -> Iterator[str]:
+    """These ids as text; one that is none stops no other."""
+    for run_id in run_ids:
+        try:
+            yield run_id.decode()
+        except UnicodeDecodeError as error:
+            _log.warning("not given as due: run %r: %s", run_id, error)
+
+
+def _weight(entry: tuple[int, checks.Save]) -> int:
+    _, (run, new, _) = entry
+    return len(run.snapshot) + sum(map(len, new))

@@ -1,0 +1,130 @@
+"""Sessions kept open for the next call: a few at most, the last used first.
+
+A session is one thread's at a time. It comes back to the pool only where it is known to be in order; one that
+broke, or whose call was interrupted anywhere, is closed. One that was idle for long, or to which the server
+has said good-bye, is replaced before it is used.
+
+A forked child forgets what its parent had open, for two processes cannot talk on one connection. It says no
+good-bye on it either: to forget a connection closes the child's end only, and the server does not see it.
+"""
+
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from time import monotonic
+
+from pymysql.err import MySQLError
+
+from kvflow.errors import KvflowError, StoreUnavailable
+from kvflow.stores.mysql_session import IDLE, Session
+
+_FRESH = IDLE * 2 / 3
+"""Seconds for which an idle session is trusted; the server ends it a while later."""
+
+_pools: "weakref.WeakSet[Pool]" = weakref.WeakSet()
+
+
+class Pool:
+    """At most ``size`` sessions, made by ``make``, which is told how many seconds it has."""
+
+    def __init__(self, make: Callable[[float], Session], size: int) -> None:
+        self._make = make
+        self._size = size
+        self._closed = False
+        self._forget()
+        _pools.add(self)
+
+    def _forget(self) -> None:
+        self._changed = threading.Condition()
+        self._idle: deque[tuple[Session, float]] = deque()
+        self._out = 0
+
+    @contextmanager
+    def session(self, deadline: float) -> Generator[Session]:
+        """A session for a block that may fail by the driver's errors or ours, and is else taken for broken."""
+        session = self._take(deadline)
+        whole = False
+        try:
+            yield session
+            whole = True
+        except MySQLError as error:
+            session.failed(error)
+            whole = not session.lost
+            raise
+        except KvflowError:
+            whole = True
+            raise
+        finally:
+            self._give(session, whole)
+
+    def _take(self, deadline: float) -> Session:
+        with self._changed:
+            while not self._idle and self._out >= self._size:
+                if not self._changed.wait(deadline - monotonic()):
+                    raise StoreUnavailable(f"all {self._size} connections of the pool were busy until the timeout")
+            if self._closed:
+                raise StoreUnavailable("this store is closed: open another")
+            self._out += 1
+            session = self._fresh()
+        try:
+            if session is None:
+                session = self._make(max(deadline - monotonic(), 0.05))
+            session.limit(deadline - monotonic())
+        except BaseException:
+            self._leave(None)
+            raise
+        return session
+
+    def _fresh(self) -> Session | None:
+        """The idle session that was used last, if it still stands."""
+        while self._idle:
+            session, since = self._idle.pop()
+            if monotonic() - since < _FRESH and session.quiet():
+                return session
+            session.close()
+        return None
+
+    def _give(self, session: Session, whole: bool) -> None:
+        try:
+            if whole:
+                session.settle()
+        except MySQLError:
+            whole = False  # the server rolls back by itself what a connection leaves open
+        finally:
+            kept = whole and not self._closed
+            if not kept:
+                session.close()
+            self._leave(session if kept else None)
+
+    def _leave(self, session: Session | None) -> None:
+        with self._changed:
+            self._out -= 1
+            if session is not None:
+                self._idle.append((session, monotonic()))
+                while monotonic() - self._idle[0][1] > _FRESH:
+                    self._idle.popleft()[0].close()
+            self._changed.notify()
+
+    def drop_idle(self) -> None:
+        """Close what is idle: where one session was lost, the others are likely to be lost too."""
+        with self._changed:
+            idle, self._idle = self._idle, deque()
+        for session, _ in idle:
+            session.close()
+
+    def close(self) -> None:
+        """Close what is idle now, and the rest as it comes back."""
+        self._closed = True
+        self.drop_idle()
+
+
+def _forget_all() -> None:
+    for pool in list(_pools):
+        pool._forget()  # pyright: ignore[reportPrivateUsage]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
