@@ -1,0 +1,23 @@
+-- due(wakes, leases, run, run, …; now, expired, entry, entry, …) -> {at, …} of the due ones, {{at, what is wrong}, …}
+--
+--   wakes   zset    index of the runs that nobody holds, by wake
+--   leases  zset    index of the held runs, by expiry
+--   run     hash    the head of each entry's run
+--
+-- The first `expired` entries are of leases, the others of wakes.
+
+local wakes, leases, expired, now = KEYS[1], KEYS[2], tonumber(ARGV[2]), clock()
+local due, bad, untidy = {}, {}, {}
+
+for at = 1, #ARGV - 2 do
+  local run, entry, index = KEYS[at + 2], ARGV[at + 2], at <= expired and leases or wakes
+  local head, wrong = read(run)
+  if head and is_due(head, index, entry, id_of(run), wakes, leases, now) then
+    due[#due + 1] = at
+  else
+    untidy[#untidy + 1] = {head = head, wrong = wrong, index = index, entry = entry, id = id_of(run)}
+    if wrong then bad[#bad + 1] = {at, wrong} end
+  end
+end
+for _, found in ipairs(untidy) do tidy(found, wakes, leases, math.max(now, tonumber(ARGV[1]))) end
+return {due, bad}

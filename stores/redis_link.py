@@ -1,0 +1,188 @@
+"""The way to the server: every call of the Redis store goes through here.
+
+A call has one deadline for all that it waits for: its turn, connecting, the answer, and trying again. What
+may pass (a lost connection, a failover, a server that is loading) is tried again until then; every script
+is safe to send twice. What the driver raises becomes one of kvflow's errors here, and nowhere else.
+
+A child process after a fork has a client of its own: locks that other threads held at that moment are
+never given back in the child.
+"""
+
+import os
+import re
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from time import monotonic, sleep
+from typing import Any, TypeVar
+from weakref import WeakSet
+
+from redis import Redis
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    ClusterError,
+    ConnectionError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    TimeoutError,
+    TryAgainError,
+)
+
+from kvflow.errors import Corrupt, KvflowError, NotSupported, StoreUnavailable, TooLarge
+from kvflow.stores.redis_deadline import deadline
+from kvflow.stores.redis_scripts import Script
+from kvflow.stores.redis_urls import Client, Connect
+
+T = TypeVar("T")
+
+Argument = bytes | str | int
+
+_DRIVER = (RedisError, RedisClusterException, OSError)
+
+_PASSING = (ConnectionError, TimeoutError, OSError, RedisClusterException, ClusterError, ReadOnlyError, TryAgainError)
+_PASSING_WORDS = re.compile(r"\b(LOADING|READONLY|BUSY|TRYAGAIN|CLUSTERDOWN|MASTERDOWN|NOREPLICAS)\b")
+_PAUSE = 0.01
+_LONGEST_PAUSE = 0.25
+
+
+class Link:
+    """A client, made when it is first needed, and the patience to use it.
+
+    ``connect`` makes a client that is the link's own; ``client`` is somebody's, who bounds its connections and
+    their timeouts, and closes it.
+    """
+
+    def __init__(
+        self, timeout: float, *, client: Client | None = None, connect: Connect | None = None, size: int = 0
+    ) -> None:
+        self._timeout = timeout
+        self._connect = connect
+        self._client = client
+        self._size = size
+        self._inherited: list[Client | None] = []
+        self._renew_locks()
+        _links.add(self)
+
+    def run(self, script: Script, keys: Sequence[bytes], arguments: Iterable[Argument] = ()) -> Any:
+        """What the script answers."""
+
+        def send(client: Client) -> Any:
+            try:
+                return client.execute_command("EVALSHA", script.sha, len(keys), *keys, *arguments)
+            except NoScriptError:
+                return client.execute_command("EVAL", script.source, len(keys), *keys, *arguments)
+
+        return self.call(send)
+
+    def read(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
+        """What these commands answer, sent together."""
+
+        def send(client: Client) -> list[Any]:
+            pipeline = client.pipeline(transaction=False) if isinstance(client, Redis) else client.pipeline()
+            with pipeline:
+                for command in commands:
+                    pipeline.execute_command(*command)
+                return pipeline.execute()
+
+        return self.call(send)
+
+    def call(self, send: Callable[[Client], T]) -> T:
+        """What ``send`` gives, when it is one of as many calls at a time as there may be connections."""
+        end = monotonic() + self._timeout
+        turns = self._turns
+        if turns is not None and not turns.acquire(timeout=self._timeout):
+            raise StoreUnavailable(f"all {self._size} connections were busy for {self._timeout} s: raise pool_size")
+        deadline.at = end
+        try:
+            return self._insist(send, end)
+        finally:
+            deadline.at = None
+            if turns is not None:
+                turns.release()
+
+    def _insist(self, send: Callable[[Client], T], end: float) -> T:
+        """``send`` until it comes through, it cannot, or the time is up."""
+        pause = 0.0
+        while True:
+            client = None
+            try:
+                client = self._client or self._connected()
+                return send(client)
+            except _DRIVER as error:
+                if not _may_pass(error) or monotonic() + pause >= end:
+                    raise _translated(error) from error
+                if isinstance(error, ReadOnlyError) and isinstance(client, Redis) and self._connect is not None:
+                    client.connection_pool.disconnect(inuse_connections=False)  # the address may mean another now
+            sleep(pause)
+            pause = min(max(2 * pause, _PAUSE), _LONGEST_PAUSE)
+
+    def close(self) -> None:
+        """Close the client if it is our own."""
+        if self._connect is None:
+            return
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+            if isinstance(client, Redis):
+                client.connection_pool.disconnect()
+
+    def start_over(self) -> None:
+        """After a fork, in the child: forget what is shared with the parent, without touching it."""
+        if self._connect is not None:
+            self._inherited.append(self._client)
+            self._client = None
+        self._renew_locks()
+
+    def _renew_locks(self) -> None:
+        self._lock = threading.Lock()
+        self._turns = threading.Semaphore(self._size) if self._size else None
+
+    def _connected(self) -> Client:
+        with self._lock:
+            if self._client is None:
+                assert self._connect is not None
+                self._client = self._connect()
+            return self._client
+
+
+def _may_pass(error: Exception) -> bool:
+    if isinstance(error, (AuthenticationError, AuthorizationError)):
+        return False
+    return isinstance(error, _PASSING) or _PASSING_WORDS.search(str(error)) is not None
+
+
+def _text(error: Exception) -> str:
+    """The error with its class, for redis-py cuts off the codes that it knows."""
+    return f"{type(error).__name__}: {error}"
+
+
+_REFUSALS: list[tuple[str, type[KvflowError], str]] = [
+    ("WRONGTYPE", Corrupt, "a key of the store holds something else"),
+    ("invalid bulk length|invalid multibulk length", TooLarge, "the server takes no arguments of that size"),
+    ("OOM|OutOfMemory", StoreUnavailable, "the server is out of memory and wrote nothing"),
+    ("MOVED|MovedError", NotSupported, "this is one node of a cluster: write redis+cluster://, or give a RedisCluster"),
+    ("NOPERM|NoPermission|unknown command", NotSupported, "the server does not allow this"),
+]
+
+
+def _translated(error: Exception) -> KvflowError:
+    text = _text(error)
+    for pattern, kind, meaning in _REFUSALS:
+        if re.search(pattern, text):
+            return kind(f"{meaning}: {text}")
+    return StoreUnavailable(f"Redis did not do what was asked: {text}")
+
+
+_links: WeakSet[Link] = WeakSet()
+
+
+def _start_over() -> None:
+    for link in list(_links):
+        link.start_over()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_over)

@@ -1,0 +1,155 @@
+"""Finding due runs in Redis, and taking them, in two calls.
+
+The first looks up the earliest entries of the index; the second is given their runs' keys, looks at each run
+again and leases what still is due. Between the two anybody may have been faster: then the next window of
+candidates is any one of the first few, lest all who lost meet again at the same place. Logs are read last, by
+plain commands a few at a time: a script that returned them would hold up everybody else on the server.
+"""
+
+import logging
+import random
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from kvflow.errors import Corrupt
+from kvflow.run import Lease
+from kvflow.store import Ids, Runs
+from kvflow.stores.redis_heads import BYTES, decode
+from kvflow.stores.redis_keys import Keys, name, place
+from kvflow.stores.redis_scripts import CANDIDATES, CLAIM, DUE
+from kvflow.stores.redis_server import Server
+
+BATCH = 500
+"""Runs that one script may deal with: it holds up everybody else on the server for a few milliseconds."""
+
+BUDGET = 4 * 1024 * 1024
+"""Bytes that one call for several runs may bring or fetch."""
+
+_SPREAD = 4
+_RECORD = 100  # what a record costs beside its bytes
+
+_logger = logging.getLogger("kvflow.stores")
+
+Names = tuple[str, ...] | None
+
+
+class Line(NamedTuple):
+    """Index entries of due runs in the order of the contract: leases that ran out, then wakes."""
+
+    expired: list[bytes]
+    woken: list[bytes]
+
+    @property
+    def entries(self) -> list[bytes]:
+        return self.expired + self.woken
+
+    def window(self, start: int, size: int) -> "Line":
+        """So many neighbours."""
+        end, split = start + size, len(self.expired)
+        return Line(self.expired[start:end], self.woken[max(start - split, 0) : max(end - split, 0)])
+
+
+class Queue:
+    """The due runs of a store."""
+
+    def __init__(self, server: Server, keys: Keys) -> None:
+        self._server = server
+        self._keys = keys
+
+    def due(self, now: int, limit: int) -> Ids:
+        """The first so many, as they stand."""
+        due: Ids = []
+        past, behind = b"", b""
+        while len(due) < limit:
+            wanted = min(limit - len(due), BATCH)
+            line = self._line(now, wanted, None, past, behind)
+            due += self._sound(line, now)
+            if len(line.entries) < wanted:
+                break
+            past = place(line.expired[-1]) if line.expired else past
+            behind = place(line.woken[-1]) if line.woken else behind
+        return due
+
+    def claim(self, now: int, limit: int, lease: Lease, names: Names) -> Runs:
+        """As many as are due, up to the limit, and now ours."""
+        claimed: Runs = []
+        lost = 0
+        while len(claimed) < limit:
+            wanted = min(limit - len(claimed), BATCH)
+            line = self._line(now, min(_SPREAD * wanted, BATCH) if lost else wanted, names)
+            count = len(line.entries)
+            if not count:
+                break
+            start = random.randint(0, max(count - wanted, 0)) if lost else 0
+            runs, lost = self._take(line.window(start, wanted), now, lease)
+            claimed += runs
+            if not lost and count < wanted:
+                break
+        return claimed
+
+    def _line(self, now: int, limit: int, names: Names, past: bytes = b"", behind: bytes = b"") -> Line:
+        """The first due entries of these workflows; they may be anybody's by the time they are looked at."""
+        arguments = (now, limit, past, behind, *(names or ()))
+        expired, woken = self._server.run(CANDIDATES, self._keys.index, arguments)
+        first = sorted(expired, key=place)[:limit]
+        return Line(first, sorted(woken, key=place)[: limit - len(first)])
+
+    def _sound(self, line: Line, now: int) -> Ids:
+        """The runs of a line that are there and due."""
+        entries = line.entries
+        if not entries:
+            return []
+        keys = (*self._keys.index, *[self._keys.head + name(entry) for entry in entries])
+        due, bad = self._server.run(DUE, keys, (now, len(line.expired), *entries))
+        report(entries, bad)
+        return [name(entries[at - 1]).decode() for at in due]
+
+    def _take(self, line: Line, now: int, lease: Lease) -> tuple[Runs, int]:
+        """Those runs of a line that became ours, and how many went to others or were not looked at."""
+        entries = line.entries
+        keys = list(self._keys.index)
+        for run_id in map(name, entries):
+            keys += (self._keys.head + run_id, self._keys.log + run_id)
+        rows, bad, lost = self._server.run(CLAIM, keys, (now, lease.token, lease.ttl, len(line.expired), *entries))
+        report(entries, bad)
+        ids = [name(entries[row[0] - 1]) for row in rows]
+        logs = self._logs([(run_id, row[1], int(row[2 + BYTES])) for run_id, row in zip(ids, rows, strict=True)])
+        taken: Runs = []
+        for run_id, row, log in zip(ids, rows, logs, strict=True):
+            if len(log) < row[1]:
+                continue  # deleted since
+            try:
+                taken.append(decode(run_id, row[2:], log))
+            except Corrupt as error:
+                _logger.warning("%s", error)
+        return taken, lost
+
+    def _logs(self, wanted: Sequence[tuple[bytes, int, int]]) -> list[list[bytes]]:
+        """The first so many records of each run, of so many bytes together: few runs a call, but at least one."""
+        logs: list[list[bytes]] = [[] for _ in wanted]
+        batch: list[int] = []
+        budget = BUDGET
+        for at, (_, records, size) in enumerate(wanted):
+            if not records:
+                continue
+            cost = size + _RECORD * records
+            if batch and cost > budget:
+                self._fill(logs, wanted, batch)
+                batch, budget = [], BUDGET
+            batch.append(at)
+            budget -= cost
+        if batch:
+            self._fill(logs, wanted, batch)
+        return logs
+
+    def _fill(self, logs: list[list[bytes]], wanted: Sequence[tuple[bytes, int, int]], batch: list[int]) -> None:
+        commands = [("LRANGE", self._keys.log + wanted[at][0], 0, wanted[at][1] - 1) for at in batch]
+        for at, records in zip(batch, self._server.read(commands), strict=True):
+            logs[at] = records
+
+
+def report(entries: Sequence[bytes], bad: Iterable[tuple[int, bytes]]) -> None:
+    """Log the runs that were passed over because they cannot be read."""
+    for at, reason in bad:
+        run_id, why = name(entries[at - 1]).decode(errors="replace"), reason.decode(errors="replace")
+        _logger.warning("run %r is garbled and was passed over: %s; it is left as it is", run_id, why)

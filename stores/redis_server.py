@@ -1,0 +1,107 @@
+"""The server with our keys on it, found fit before the first call.
+
+A store that may lose runs by its settings, or was written by a newer kvflow, is refused then; a
+server that does not tell its settings is taken at its owner's word, and the log says so once.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from redis import RedisCluster
+
+from kvflow.errors import InvalidArgument, NotSupported, SchemaTooNew, TooLarge
+from kvflow.stores.redis_keys import Keys
+from kvflow.stores.redis_link import Argument, Link
+from kvflow.stores.redis_scripts import OPEN, Script
+from kvflow.stores.redis_urls import Client
+
+SCHEMA = 1
+
+LIMIT = 512 * 1024 * 1024
+"""Bytes of one argument that a server takes unless it is told otherwise (``proto-max-bulk-len``)."""
+
+RECORDS = 1_000_000
+"""Records of one save: a server takes 1,048,576 arguments in a call."""
+
+_logger = logging.getLogger("kvflow.stores")
+
+
+class Server:
+    """A link, and what is known of the other end."""
+
+    def __init__(self, link: Link, keys: Keys) -> None:
+        self._link = link
+        self._keys = keys
+        self._limit = LIMIT
+        self._opened = False
+
+    def run(self, script: Script, keys: Sequence[bytes], arguments: Iterable[Argument] = ()) -> Any:
+        """What the script answers."""
+        if not self._opened:
+            self._open()
+        return self._link.run(script, keys, arguments)
+
+    def read(self, commands: Sequence[tuple[Argument, ...]]) -> Any:
+        """What these commands answer, sent together."""
+        if not self._opened:
+            self._open()
+        return self._link.read(commands)
+
+    def check_size(self, run_id: str, snapshot: bytes, records: Sequence[bytes]) -> None:
+        """Refuse a write that this server would not take."""
+        size = len(snapshot) + sum(map(len, records))
+        if size > self._limit:
+            raise TooLarge(
+                f"run {run_id!r}: {size} bytes in one write, and this server takes {self._limit} "
+                "(proto-max-bulk-len): keep large data elsewhere, and its address in the run; nothing was written"
+            )
+        if len(records) > RECORDS:
+            raise TooLarge(f"run {run_id!r}: {len(records)} records in one write: a server takes {RECORDS} at most")
+
+    def close(self) -> None:
+        """Close what we opened."""
+        self._link.close()
+
+    def _open(self) -> None:
+        keys = self._keys
+        stored = self._link.run(OPEN, (keys.schema, *keys.indexes), (SCHEMA,))
+        if not stored.isdigit() or int(stored) > SCHEMA:
+            raise SchemaTooNew(f"{keys.schema!r} is {stored!r}, and this kvflow knows {SCHEMA}: upgrade kvflow")
+        policy = self._setting("maxmemory-policy")
+        if policy is None:
+            _logger.warning("this server does not tell its maxmemory-policy: unless it is noeviction, runs may vanish")
+        elif policy.startswith("allkeys"):
+            raise NotSupported(f"maxmemory-policy is {policy}, so this server would evict runs: set it to noeviction")
+        largest = self._setting("proto-max-bulk-len")
+        self._limit = int(largest) if largest is not None and largest.isdigit() else LIMIT
+        self._opened = True
+
+    def _setting(self, name: str) -> str | None:
+        """A setting of the node that holds our keys; None where the server does not tell."""
+
+        def ask(client: Client) -> dict[Any, Any]:
+            if isinstance(client, RedisCluster):
+                node = client.get_node_from_key(self._keys.schema.decode())
+                told: dict[Any, Any] = client.config_get(name, target_nodes=node)
+            else:
+                told = client.config_get(name)
+            return told
+
+        try:
+            told = self._link.call(ask)
+        except NotSupported:
+            return None
+        return next((_text(value) for key, value in told.items() if _text(key) == name), None)
+
+
+def refuse_unfit(client: Client) -> None:
+    """Refuse a client that would hand back text for bytes, or read what a replica has not heard of yet."""
+    if client.get_encoder().decode_responses:
+        raise InvalidArgument("this client has decode_responses=True, and a run is bytes: give one without it")
+    if getattr(client, "read_from_replicas", False) or getattr(client, "load_balancing_strategy", None):
+        raise InvalidArgument("this client reads from replicas, which may be behind: give one that does not")
+
+
+def _text(value: object) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
