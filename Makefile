@@ -1,0 +1,73 @@
+# Each target works as the first command after a clone. What it needs is installed into .venv, once, and again when
+# pyproject.toml has changed. PYTHON=... picks the interpreter that .venv is made from.
+
+PYTHON ?=
+PYTEST_ARGS ?=
+PYTHONS = $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python)
+BIN = .venv/bin
+READY = .venv/ready
+
+.PHONY: help demo test check bench bench-quick format build clean
+
+help:
+	@echo "make demo         shows what the stores promise, in a few seconds"
+	@echo "make test         runs the tests, on real servers of their own; PYTEST_ARGS='-k redis' runs some"
+	@echo "make check        ruff, mypy, pyright, import-linter"
+	@echo "make format       ruff's formatting and fixes, applied"
+	@echo "make bench        measures the stores; make bench-quick does so roughly"
+	@echo "make build        wheel and sdist, in dist/"
+	@echo "make clean        removes .venv and whatever the above left"
+
+demo: $(READY)
+	@$(BIN)/python docs/examples/stores_demo.py
+
+test: $(READY)
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)
+	@$(BIN)/python -m bench.stores
+
+bench-quick: $(READY)
+	@$(BIN)/python -m bench.stores --quick
+
+build: $(READY)
+	$(BIN)/python -m build
+
+clean:
+	rm -rf .venv .cache build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage*
+
+# The venv module is of no use without ensurepip, which Debian packs apart; virtualenv brings a pip of its own, and
+# `pip install --target` is allowed even where the system's Python is not for pip to change. pip 25.1 knows --group.
+$(READY): pyproject.toml
+	@set -e; \
+	if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+		python=; \
+		for each in $(PYTHONS); do \
+			if $$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then python=$$each; break; fi; \
+		done; \
+		if [ -z "$$python" ]; then \
+			echo "kvflow needs Python 3.11 or later, and none of these is: $(PYTHONS); name one with make PYTHON=..." >&2; exit 1; \
+		fi; \
+		echo "making .venv with $$($$python --version)"; \
+		if $$python -c 'import ensurepip, venv' >/dev/null 2>&1; then \
+			$$python -m venv --clear .venv; \
+		else \
+			$$python -m pip install --quiet --upgrade --target .cache/virtualenv virtualenv; \
+			PYTHONPATH=.cache/virtualenv $$python -m virtualenv --quiet --clear .venv; \
+		fi; \
+	fi; \
+	echo "installing into .venv"; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev --editable '.[all]'; \
+	touch $@
