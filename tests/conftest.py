@@ -10,7 +10,7 @@ how to get it, and fails where CI is set.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -26,75 +26,75 @@ S = TypeVar("S", Server, Group)
 
 
 @pytest.fixture(scope="session")
-def guardian() -> Iterator[Guardian]:
+def guardian() -> Generator[Guardian]:
     guardian = Guardian()
     yield guardian
     guardian.close()
 
 
 @pytest.fixture(scope="session")
-def postgres_url(request: pytest.FixtureRequest) -> Iterator[str]:
+def postgres_url(request: pytest.FixtureRequest) -> Generator[str]:
     with _shared(request, "POSTGRES", lambda guardian: postgres(guardian, "postgres", durable=False)) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
-def mysql_url(request: pytest.FixtureRequest) -> Iterator[str]:
+def mysql_url(request: pytest.FixtureRequest) -> Generator[str]:
     with _shared(request, "MYSQL", lambda guardian: mysql(guardian, "mysql", durable=False)) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
-def redis_url(request: pytest.FixtureRequest) -> Iterator[str]:
+def redis_url(request: pytest.FixtureRequest) -> Generator[str]:
     with _shared(request, "REDIS", lambda guardian: valkey(guardian, "redis", durable=False)) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
-def redis_cluster_url(request: pytest.FixtureRequest) -> Iterator[str]:
+def redis_cluster_url(request: pytest.FixtureRequest) -> Generator[str]:
     with _shared(request, "REDIS_CLUSTER", lambda guardian: cluster(guardian, "cluster"), form) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
-def redis_sentinel_url(guardian: Guardian) -> Iterator[str]:
+def redis_sentinel_url(guardian: Guardian) -> Generator[str]:
     """``redis+sentinel://host:port,host:port,host:port/service``"""
     with _running(guardian, lambda guardian: sentinels(guardian, "sentinels"), settle) as group:
         yield group.url
 
 
 @pytest.fixture(scope="session")
-def _own_postgres(guardian: Guardian) -> Iterator[Server]:
+def _own_postgres(guardian: Guardian) -> Generator[Server]:
     with _running(guardian, lambda guardian: postgres(guardian, "own-postgres", durable=True)) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def _own_mysql(guardian: Guardian) -> Iterator[Server]:
+def _own_mysql(guardian: Guardian) -> Generator[Server]:
     with _running(guardian, lambda guardian: mysql(guardian, "own-mysql", durable=True)) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def _own_redis(guardian: Guardian) -> Iterator[Server]:
+def _own_redis(guardian: Guardian) -> Generator[Server]:
     with _running(guardian, lambda guardian: valkey(guardian, "own-redis", durable=True)) as server:
         yield server
 
 
 @pytest.fixture
-def own_postgres(_own_postgres: Server) -> Iterator[Server]:
+def own_postgres(_own_postgres: Server) -> Generator[Server]:
     with _left_running(_own_postgres) as server:
         yield server
 
 
 @pytest.fixture
-def own_mysql(_own_mysql: Server) -> Iterator[Server]:
+def own_mysql(_own_mysql: Server) -> Generator[Server]:
     with _left_running(_own_mysql) as server:
         yield server
 
 
 @pytest.fixture
-def own_redis(_own_redis: Server) -> Iterator[Server]:
+def own_redis(_own_redis: Server) -> Generator[Server]:
     with _left_running(_own_redis) as server:
         yield server
 
@@ -102,7 +102,7 @@ def own_redis(_own_redis: Server) -> Iterator[Server]:
 @contextmanager
 def _shared(
     request: pytest.FixtureRequest, name: str, make: Callable[[Guardian], S], prepare: Callable[[S], None] | None = None
-) -> Iterator[str]:
+) -> Generator[str]:
     """The server that the environment names, or else one of our own."""
     named = os.environ.get(f"KVFLOW_TEST_{name}_URL")
     if named:
@@ -116,7 +116,7 @@ def _shared(
 @contextmanager
 def _running(
     guardian: Guardian, make: Callable[[Guardian], S], prepare: Callable[[S], None] | None = None
-) -> Iterator[S]:
+) -> Generator[S]:
     try:
         server = make(guardian)
     except Missing as missing:
@@ -133,7 +133,7 @@ def _running(
 
 
 @contextmanager
-def _left_running(server: Server) -> Iterator[Server]:
+def _left_running(server: Server) -> Generator[Server]:
     """Whatever the test did to it, the next finds it answering."""
     try:
         yield server

@@ -51,7 +51,7 @@ def cluster(guardian: Guardian, name: str) -> Group:
 def form(group: Group) -> None:
     """Make a cluster of started nodes, as ``valkey-cli --cluster create`` would (the wheel has no valkey-cli)."""
     with ExitStack() as open_clients:
-        clients = [open_clients.enter_context(_client(node.url)) for node in group.servers]
+        clients = [open_clients.enter_context(_client(_port(node))) for node in group.servers]
         masters, replicas = clients[:3], clients[3:]
         for index, client in enumerate(clients):
             _ask(client, "CLUSTER", "SET-CONFIG-EPOCH", index + 1)
@@ -79,7 +79,7 @@ def sentinels(guardian: Guardian, name: str) -> Group:
 
 def settle(group: Group) -> None:
     with ExitStack() as open_clients:
-        watchers = [open_clients.enter_context(_client(server.url)) for server in group.servers[2:]]
+        watchers = [open_clients.enter_context(_client(_port(server))) for server in group.servers[2:]]
         _until(lambda: all(_sees_everybody(watcher) for watcher in watchers))
 
 
@@ -93,7 +93,7 @@ def _server(guardian: Guardian, name: str, *settings: str, sentinel: bool = Fals
     config.write_text("\n".join(lines) + "\n")
     url = f"redis://127.0.0.1:{port}"
     command = (_binary(), config, *(("--sentinel",) if sentinel else ()))
-    return Server(url, command, lambda: _answer(url), home=home, guardian=guardian)
+    return Server(url, command, lambda: _answer(port), home=home, guardian=guardian)
 
 
 def _cluster_node(guardian: Guardian, name: str) -> Server:
@@ -121,13 +121,13 @@ def _binary() -> Path:
     return Path(found)
 
 
-def _client(url: str) -> Redis:
-    return Redis.from_url(url, decode_responses=True, protocol=2, socket_timeout=2, socket_connect_timeout=2)
+def _client(port: int) -> Redis:
+    return Redis("127.0.0.1", port, decode_responses=True, protocol=2, socket_timeout=2, socket_connect_timeout=2)
 
 
-def _answer(url: str) -> None:
-    with _client(url) as client:
-        client.ping()
+def _answer(port: int) -> None:
+    with _client(port) as client:
+        _ask(client, "PING")
 
 
 def _port(server: Server) -> int:
@@ -135,7 +135,7 @@ def _port(server: Server) -> int:
 
 
 def _bus(server: Server) -> str:
-    with _client(server.url) as client:
+    with _client(_port(server)) as client:
         _, port = _ask(client, "CONFIG", "GET", "cluster-port")
     return str(port)
 
