@@ -1,0 +1,161 @@
+"""Locks between processes, each held by one thread of one process.
+
+flock belongs to the open file, not to who opened it: the same descriptor excludes nobody, and a forked
+child keeps it. So each lock is a flock with a mutex beside it, and a child forgets what it inherited
+and opens its own. Lock files are never unlinked: whoever held an unlinked one would exclude nobody.
+Nobody waits for ever behind a process that was stopped: past the deadline it is ``StoreUnavailable``.
+
+There are two kinds. Runs are parted among stripes by the digest of their id: whoever holds a run's
+stripe knows that all that is written of the run is also on the disk, for a stripe is kept until it
+is. And the index lock, for the few microseconds in which anything is looked up or written but not
+synced. Stripes are taken before the index lock and in their order, so nobody waits in a circle.
+
+A stripe's file holds a note of the runs that are being written. A holder who finds one knows that the
+last one died or failed before its write was on the disk, and settles those runs first.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
+from typing import Self
+
+from kvflow.errors import StoreUnavailable
+from kvflow.stores.file_disk import FILE_MODE, lock, unlock
+
+STRIPES = 16
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.00002, 0.005
+_WRITING, _SETTLED, _NOTE_END = b"1", b"0", b"\n\n"
+
+
+class Lock:
+    """One lock file, and the mutex that keeps this process's own threads apart."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._fd = -1
+        self._mutex = threading.Lock()
+
+    def held(self, deadline: float) -> Self:
+        """Take the lock, to be given back by ``with``."""
+        if not self._mutex.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise self._late("another thread of this process")
+        try:
+            if self._fd < 0:
+                self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+            self._wait(deadline)
+        except BaseException:
+            self._mutex.release()
+            raise
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            unlock(self._fd)
+        finally:
+            self._mutex.release()
+
+    def forget(self) -> None:
+        """Let go of what a forked child inherited, which is its parent's."""
+        self._mutex = threading.Lock()
+        self._close()
+
+    def close(self, deadline: float) -> None:
+        """Close the file once nobody in this process holds the lock; it is opened again where needed."""
+        if not self._mutex.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise self._late("another thread of this process")
+        try:
+            self._close()
+        finally:
+            self._mutex.release()
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _wait(self, deadline: float) -> None:
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                lock(self._fd)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise self._late("another process") from None
+                time.sleep(pause)
+                pause = min(pause * 1.5, _LONGEST_PAUSE)
+            else:
+                return
+
+    def _late(self, holder: str) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"{self._path} is held by {holder}: it may be stopped or very slow; nothing was written"
+        )
+
+
+class Stripe(Lock):
+    """The lock of some runs, and the note of which of them are being written."""
+
+    def note(self, names: Iterable[str]) -> None:
+        """Say that these runs' files are being written and are not yet on the disk."""
+        os.pwrite(self._fd, _WRITING + "\n".join(names).encode() + _NOTE_END, 0)
+
+    def noted(self) -> list[str]:
+        """The runs whose write was not finished by whoever held the stripe before."""
+        if os.pread(self._fd, 1, 0) != _WRITING:
+            return []
+        note = os.pread(self._fd, os.fstat(self._fd).st_size, 1)
+        return note.partition(_NOTE_END)[0].decode().split("\n")
+
+    def clear(self) -> None:
+        """Say that all is on the disk."""
+        os.pwrite(self._fd, _SETTLED, 0)
+
+
+class Locks:
+    """The index lock and the stripes of one store."""
+
+    def __init__(self, directory: str, settle: Callable[[str], None]) -> None:
+        self._settle = settle
+        self.index = Lock(f"{directory}/index")
+        self._stripes = [Stripe(f"{directory}/stripe-{number:02}") for number in range(STRIPES)]
+
+    @contextmanager
+    def stripes(self, digests: Iterable[str] | None, deadline: float) -> Generator[dict[str, Stripe]]:
+        """Hold the stripes of these runs, or all; gives each digest its stripe."""
+        of = {digest: self._stripes[int(digest[:2], 16) % STRIPES] for digest in digests or ()}
+        wanted = self._stripes if digests is None else [stripe for stripe in self._stripes if stripe in of.values()]
+        with ExitStack() as stack:
+            for stripe in wanted:
+                stack.enter_context(stripe.held(deadline))
+                self._check(stripe)
+            yield of
+
+    @contextmanager
+    def stripe(self, digest: str, deadline: float) -> Generator[Stripe]:
+        """Hold the stripe of one run."""
+        with self._stripes[int(digest[:2], 16) % STRIPES].held(deadline) as stripe:
+            self._check(stripe)
+            yield stripe
+
+    def _check(self, stripe: Stripe) -> None:
+        if names := stripe.noted():
+            for name in names:
+                self._settle(name)
+            stripe.clear()
+
+    def forget(self) -> None:
+        for each in (self.index, *self._stripes):
+            each.forget()
+
+    def close(self, deadline: float) -> None:
+        for each in (self.index, *self._stripes):
+            each.close(deadline)
