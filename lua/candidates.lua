@@ -12,7 +12,7 @@ local now, limit, named = tonumber(ARGV[1]), tonumber(ARGV[2]), {unpack(ARGV, 5)
 -- Entries of one workflow up to a time, with these times. One that is no entry is dropped.
 local function range(index, name, from, upto, found, times)
   from = from == '' and '[' .. name .. '\n' or '(' .. name .. '\n' .. from
-  upto = string.format('(%s\n%016.0f\11', name, upto)
+  upto = '(' .. name .. '\n' .. digits(upto) .. '\11'
   for _, entry in ipairs(redis.call('ZRANGEBYLEX', index, from, upto, 'LIMIT', 0, limit)) do
     local time = string.match(entry, '\n(%d+)\n', #name + 1)
     if time then

@@ -8,12 +8,10 @@
 --
 -- Where the head cannot be read, nor can its index entries be named: whoever meets them drops them.
 
-local head = read(KEYS[1])
+local head, id = read(KEYS[1]), id_of(KEYS[1])
 redis.call('UNLINK', KEYS[1], KEYS[2])
 if head then
-  local id = id_of(KEYS[1])
-  local index, entry = stand(head, id, KEYS[3], KEYS[4])
-  if entry then redis.call('ZREM', index, entry) end
-  redis.call('ZREM', KEYS[5], birth(head.created, id))
+  move(stand(head, id, KEYS[3], KEYS[4]))
+  redis.call('ZREM', KEYS[5], head.created .. '\n' .. id)
 end
 return false

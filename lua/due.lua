@@ -15,7 +15,7 @@ for at = 1, #ARGV - 2 do
   if head and is_due(head, index, entry, id_of(run), wakes, leases, now) then
     due[#due + 1] = at
   else
-    untidy[#untidy + 1] = {head = head, wrong = wrong, index = index, entry = entry, id = id_of(run)}
+    untidy[#untidy + 1] = {head = head, wrong = wrong, index = index, entry = entry, run = run}
     if wrong then bad[#bad + 1] = {at, wrong} end
   end
 end

@@ -6,18 +6,19 @@
 -- Whether the entry of this index is where the run stands and, if that is by its lease, that has run out.
 local function is_due(head, index, entry, id, wakes, leases, now)
   local at, own = stand(head, id, wakes, leases)
-  return at == index and own == entry and (at == wakes or head.expires <= now)
+  return at == index and own == entry and (at == wakes or tonumber(head.expires) <= now)
 end
 
--- Drop the entry of a run that is gone, correct a stale one, and move that of an unreadable run to a minute from now
--- (`latest` is the later of the caller's now and ours), where it does not keep others from their turn.
+-- Drop the entry of a run that is gone, put a stale one where it belongs (nothing where it is gone by now), and
+-- move that of an unreadable run to a minute from now, where it does not keep others from their turn. `latest` is
+-- the later of the caller's now and ours.
 local function tidy(found, wakes, leases, latest)
+  local to, after
   if found.wrong then
     local name, id = string.match(found.entry, '^([^\n]*)\n%d+\n(.*)$')
-    correct(found.index, found.entry, found.index, place(name, latest + 60000, id))
-  elseif not found.head then
-    redis.call('ZREM', found.index, found.entry)
-  else
-    correct(found.index, found.entry, stand(found.head, found.id, wakes, leases))
+    to, after = found.index, name .. '\n' .. digits(latest + 60000) .. '\n' .. id
+  elseif found.head then
+    to, after = stand(found.head, id_of(found.run), wakes, leases)
   end
+  if redis.call('ZREM', found.index, found.entry) == 1 and after then redis.call('ZADD', to, 0, after) end
 end

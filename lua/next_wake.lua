@@ -1,4 +1,4 @@
--- next_wake(wakes, leases; workflow, …) -> the earliest wake, or expiry of a lease that ran out, as text | nil
+-- next_wake(wakes, leases; workflow, …) -> the earliest wake, or expiry of a lease that ran out, in digits | nil
 --
 --   wakes   zset    index of the runs that nobody holds, by wake
 --   leases  zset    index of the held runs, by expiry
@@ -7,7 +7,7 @@
 
 local now, earliest = clock(), nil
 
-local function first(index, upto)
+local function look(index, upto)
   for _, name in ipairs(#ARGV > 0 and ARGV or workflows(index)) do
     local entry = redis.call('ZRANGEBYLEX', index, '[' .. name .. '\n', '(' .. name .. '\11', 'LIMIT', 0, 1)[1]
     local time = entry and tonumber(string.match(entry, '\n(%d+)\n', #name + 1))
@@ -15,6 +15,6 @@ local function first(index, upto)
   end
 end
 
-first(KEYS[1], nil)
-first(KEYS[2], now)
-return earliest and whole(earliest) or false
+look(KEYS[1], nil)
+look(KEYS[2], now)
+return earliest and digits(earliest) or false

@@ -7,18 +7,21 @@
 --
 -- It wakes a run that waits or is held; any with wake '1'.
 
-local head, wrong = read(KEYS[1])
-local records, unreadable = length(KEYS[2])
-if wrong or unreadable then return 'corrupt: ' .. (wrong or unreadable) end
-if not head or OVER[head.status] then return 0 end
+local run, wakes, leases = KEYS[1], KEYS[3], KEYS[4]
+local head, wrong = read(run)
+if wrong then return 'corrupt: ' .. wrong end
+if not head or head.over then return 0 end
+wrong = damage(head, KEYS[2])
+if wrong then return 'corrupt: ' .. wrong end
 
-local id = id_of(KEYS[1])
-local from, before = stand(head, id, KEYS[3], KEYS[4])
+local id = id_of(run)
+local from, before = stand(head, id, wakes, leases)
 if ARGV[3] == '1' or head.status == 'waiting' or head.token ~= '' then
-  local now = math.max(0, math.min(tonumber(ARGV[2]), clock()))
-  head.wake = math.min(head.wake or now, now)
+  local now = math.max(0, math.min(ARGV[2], clock()))
+  if head.wake == '' or tonumber(head.wake) > now then head.wake = digits(now) end
 end
 redis.call('RPUSH', KEYS[2], ARGV[1])
-redis.call('HSET', KEYS[1], 'wake', head.wake and whole(head.wake) or '', 'bytes', whole(head.bytes + #ARGV[1]))
-move(from, before, stand(head, id, KEYS[3], KEYS[4]))
+head.records, head.bytes = head.records + 1, head.bytes + #ARGV[1]
+redis.call('HSET', run, 'head', lines_of(head))
+move(from, before, stand(head, id, wakes, leases))
 return 1

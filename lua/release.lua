@@ -6,14 +6,19 @@
 --
 -- Due at the wake given, else ('') at its own, else, if it is running, at its last change.
 
-local head, wrong = read(KEYS[1])
+local run, wakes, leases = KEYS[1], KEYS[2], KEYS[3]
+local head, wrong = read(run)
 if wrong then return 'corrupt: ' .. wrong end
 if not head or head.token ~= ARGV[1] then return false end
 
-local id = id_of(KEYS[1])
-local from, before = stand(head, id, KEYS[2], KEYS[3])
-head.wake = tonumber(ARGV[2]) or head.wake or (head.status == 'running' and head.updated) or nil
-head.token = ''
-redis.call('HSET', KEYS[1], 'token', '', 'expires', '0', 'wake', head.wake and whole(head.wake) or '')
-move(from, before, stand(head, id, KEYS[2], KEYS[3]))
+local id = id_of(run)
+local from, before = stand(head, id, wakes, leases)
+if ARGV[2] ~= '' then
+  head.wake = digits(ARGV[2])
+elseif head.wake == '' and head.status == 'running' then
+  head.wake = head.updated
+end
+head.token, head.expires = '', '0'
+redis.call('HSET', run, 'head', lines_of(head))
+move(from, before, stand(head, id, wakes, leases))
 return false

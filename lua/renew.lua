@@ -3,17 +3,18 @@
 --   leases  zset    index of the held runs, by expiry
 --   run     hash    the head of each run
 
-local ttl, now, held = tonumber(ARGV[1]), clock(), {}
+local leases, expires, held, renewed = KEYS[1], digits(clock() + ARGV[1]), {}, {}
 for at = 1, #ARGV - 1 do
   local head = read(KEYS[at + 1])
   if head and head.token == ARGV[at + 1] then held[#held + 1] = {at = at, run = KEYS[at + 1], head = head} end
 end
 
-local renewed = {}
-for _, hold in ipairs(held) do
-  local id, head = id_of(hold.run), hold.head
-  redis.call('HSET', hold.run, 'expires', whole(now + ttl))
-  move(KEYS[1], place(head.workflow, head.expires, id), KEYS[1], place(head.workflow, now + ttl, id))
-  renewed[#renewed + 1] = hold.at
+for count, found in ipairs(held) do
+  local head, id = found.head, id_of(found.run)
+  local from, before = stand(head, id, nil, leases)
+  head.expires = expires
+  redis.call('HSET', found.run, 'head', lines_of(head))
+  move(from, before, stand(head, id, nil, leases))
+  renewed[count] = found.at
 end
 return renewed

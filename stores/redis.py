@@ -71,7 +71,10 @@ class RedisStore(Store):
     def load(self, run_id: str, log: bool = True) -> StoredRun | None:
         checks.check_run_id(run_id)
         reply = self._server.run(scripts.LOAD, self._keys.of(run_id), (b"1" if log else b"",))
-        return None if reply is None else decode(run_id.encode(), *reply)
+        if reply is None:
+            return None
+        lines, snapshot, records = reply
+        return decode(run_id.encode(), lines, snapshot, records if log else None)
 
     def delete(self, run_id: str) -> None:
         checks.check_run_id(run_id)
@@ -102,8 +105,8 @@ class RedisStore(Store):
         for start in range(0, len(held), BATCH):
             batch = held[start : start + BATCH]
             keys = (self._keys.leases, *[self._keys.head + run_id.encode() for run_id, _ in batch])
-            reply = self._server.run(scripts.RENEW, keys, (ttl, *[token for _, token in batch]))
-            renewed.update(batch[at - 1][0] for at in reply)
+            places: Sequence[int] = self._server.run(scripts.RENEW, keys, (ttl, *[token for _, token in batch]))
+            renewed.update(batch[at - 1][0] for at in places)
         return renewed
 
     def release(self, run_id: str, lease: Lease, wake_at: int | None = None) -> None:
@@ -147,6 +150,7 @@ class RedisStore(Store):
         upto = b"+" if after is None else b"(" + birth(*after)
         while len(found) < limit:
             count = BATCH if status else min(limit - len(found), BATCH)
+            entries: _Births
             (entries,) = self._server.read([("ZREVRANGEBYLEX", self._keys.births, upto, b"-", "LIMIT", 0, count)])
             if not entries:
                 break
@@ -171,9 +175,9 @@ class RedisStore(Store):
         rows, bad, looked = self._server.run(scripts.HEADS, keys, (status or "", *entries))
         report(entries, bad)
         found: Runs = []
-        for at, *row in rows:
+        for at, lines, snapshot in rows:
             try:
-                found.append(decode(name(entries[at - 1]), row))
+                found.append(decode(name(entries[at - 1]), lines, snapshot))
             except Corrupt as error:
                 _logger.warning("%s", error)
         return found, looked

@@ -6,10 +6,11 @@ call's time is left, so that the whole call ends when its time does, whatever it
 """
 
 import threading
+from socket import socket
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from redis.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
+from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.sentinel import SentinelManagedConnection
 
 _LEAST = 0.001
@@ -30,7 +31,17 @@ def left() -> float:
     return _OUTSIDE if deadline.at is None else max(deadline.at - monotonic(), _LEAST)
 
 
-class _Bounded(AbstractConnection):
+class _Sends:
+    """What a connection of redis-py does that is bounded here; it declares no types of its own."""
+
+    _sock: socket | None
+
+    if TYPE_CHECKING:
+
+        def send_packed_command(self, command: Any, check_health: bool = True) -> None: ...
+
+
+class _Bounded(_Sends):
     """A connection that waits no longer than the call it serves. What timeouts it was made with does not count."""
 
     @property
@@ -53,17 +64,12 @@ class _Bounded(AbstractConnection):
         super().send_packed_command(command, check_health)
 
 
-class BoundedConnection(_Bounded, Connection):
-    """Over TCP."""
+def _bounded(kind: Any) -> Any:
+    """This class of the driver's connections, bounded."""
+    return type(f"Bounded{kind.__name__}", (_Bounded, kind), {"__doc__": kind.__doc__})
 
 
-class BoundedSSLConnection(_Bounded, SSLConnection):
-    """Over TLS."""
-
-
-class BoundedUnixConnection(_Bounded, UnixDomainSocketConnection):
-    """Over a socket file."""
-
-
-class BoundedMasterConnection(_Bounded, SentinelManagedConnection):
-    """To the master that the Sentinels name."""
+BoundedConnection = _bounded(Connection)
+BoundedSSLConnection = _bounded(SSLConnection)
+BoundedUnixConnection = _bounded(UnixDomainSocketConnection)
+BoundedMasterConnection = _bounded(SentinelManagedConnection)

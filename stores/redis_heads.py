@@ -1,35 +1,33 @@
-"""How a run stands in Redis: the facts that a save sends, and the fields that a reading gives back.
+"""How a run stands in Redis: the facts that a save sends, and the head that a reading gives back.
 
-No name holds a control character, so lines keep the facts apart; numbers are decimal text.
+Both are lines of text, for no name holds a control character. Times are sixteen digits, as in the index.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from kvflow.errors import Corrupt
 from kvflow.run import Lease, Status, StoredRun
 
-FIELDS = (
-    "workflow",
-    "status",
-    "version",
-    "wake",
-    "attempt",
-    "created",
-    "updated",
-    "token",
-    "expires",
-    "writer",
-    "bytes",
-    "event",
-    "snapshot",
-)
-"""The fields of a head, in the order in which every script and ``decode`` take them."""
+_STATUSES = {status.value: status for status in Status}
 
-BYTES = FIELDS.index("bytes")
 
-_STATUSES = {status.value.encode(): status for status in Status}
+class Head(NamedTuple):
+    """The lines of a head, in their order."""
 
-Row = Sequence[bytes | None]
+    version: str
+    status: str
+    workflow: str
+    wake: str
+    event: str
+    attempt: str
+    created: str
+    updated: str
+    records: str
+    bytes: str
+    token: str
+    expires: str
+    writer: str
 
 
 def facts(run: StoredRun, lease: Lease | None, nonce: str) -> bytes:
@@ -38,11 +36,11 @@ def facts(run: StoredRun, lease: Lease | None, nonce: str) -> bytes:
     A save without a lease is written under a name made for this call alone, which is no token: so the driver may
     send it twice, and nobody else's is ever taken for its repeat.
     """
-    wake = "" if run.wake_at is None else run.wake_at
-    ttl, token, writer = (1, "", "\t" + nonce) if lease is None else (lease.ttl, lease.token, lease.token)
+    wake = "" if run.wake_at is None else f"{run.wake_at:016}"
+    writer, token, ttl = ("\t" + nonce, "", 1) if lease is None else (lease.token, lease.token, lease.ttl)
     return (
-        f"{run.version}\n{run.seen}\n{run.status.value}\n{wake}\n{run.created_at}\n{run.updated_at}\n{ttl}\n"
-        f"{run.workflow}\n{run.event or ''}\n{token}\n{writer}"
+        f"{run.version}\n{run.status.value}\n{run.workflow}\n{wake}\n{run.event or ''}\n"
+        f"{run.created_at:016}\n{run.updated_at:016}\n{writer}\n{token}\n{ttl}\n{run.seen}"
     ).encode()
 
 
@@ -51,41 +49,53 @@ def packed(parts: Sequence[bytes]) -> bytes:
     return b"%b\n%b" % (" ".join([str(len(part)) for part in parts]).encode(), b"".join(parts))
 
 
-def decode(run_id: bytes, row: Row, log: Sequence[bytes] = ()) -> StoredRun:
-    """The run whose head has these fields; Corrupt where they are not what a save writes."""
-    if None in row:
-        missing = FIELDS[list(row).index(None)]
-        raise Corrupt(f"run {_shown(run_id)} is garbled: its head has no {missing}; it is left as it is")
+def parse(run_id: bytes, lines: bytes | None) -> Head:
+    """The head that these lines are; Corrupt where they are none."""
+    if lines is None:
+        raise _garbled(run_id, "its head is missing")
     try:
-        workflow, status, version, wake, attempt, created, updated, _, _, _, _, event, snapshot = row
-        return StoredRun(
+        return Head(*lines.decode().split("\n"))
+    except (TypeError, ValueError) as error:
+        raise _garbled(run_id, "its head is not as it was written") from error
+
+
+def decode(run_id: bytes, lines: bytes | None, snapshot: bytes | None, log: Sequence[bytes] | None = None) -> StoredRun:
+    """The run of these lines, with its log where that was read; Corrupt where they are not what a save writes."""
+    return run_of(run_id, parse(run_id, lines), snapshot, log)
+
+
+def run_of(run_id: bytes, head: Head, snapshot: bytes | None, log: Sequence[bytes] | None) -> StoredRun:
+    """The run of this head, with its log where that was read."""
+    if snapshot is None:
+        raise _garbled(run_id, "its snapshot is missing")
+    try:
+        records = _number(head.records)
+        run = StoredRun(
             run_id=run_id.decode(),
-            workflow=_bytes(workflow).decode(),
-            status=_STATUSES[_bytes(status)],
-            version=_number(version),
-            wake_at=_number(wake) if wake else None,
-            event=_bytes(event).decode() or None,
-            attempt=_number(attempt),
-            created_at=_number(created),
-            updated_at=_number(updated),
-            snapshot=_bytes(snapshot),
-            seen=len(log),
-            log=tuple(log),
+            workflow=head.workflow,
+            status=_STATUSES[head.status],
+            version=_number(head.version),
+            wake_at=_number(head.wake) if head.wake else None,
+            event=head.event or None,
+            attempt=_number(head.attempt),
+            created_at=_number(head.created),
+            updated_at=_number(head.updated),
+            snapshot=snapshot,
+            seen=len(log or ()),
+            log=tuple(log or ()),
         )
     except (KeyError, ValueError) as error:
-        raise Corrupt(f"run {_shown(run_id)} is garbled: {error!r} in its head; it is left as it is") from error
+        raise _garbled(run_id, "its head is not as it was written") from error
+    if log is not None and len(log) != records:
+        raise _garbled(run_id, f"it has {len(log)} records of {records}")
+    return run
 
 
-def _bytes(value: bytes | None) -> bytes:
-    assert value is not None
-    return value
-
-
-def _number(text: bytes | None) -> int:
-    if text is None or not text.isdigit():
+def _number(text: str) -> int:
+    if not text.isdecimal():
         raise ValueError(f"{text!r} is no number")
     return int(text)
 
 
-def _shown(run_id: bytes) -> str:
-    return repr(run_id.decode(errors="replace"))
+def _garbled(run_id: bytes, why: str) -> Corrupt:
+    return Corrupt(f"run {run_id.decode(errors='replace')!r} is garbled: {why}; it is left as it is")

@@ -16,7 +16,6 @@ from time import monotonic, sleep
 from typing import Any, TypeVar
 from weakref import WeakSet
 
-from redis import Redis
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -33,7 +32,7 @@ from redis.exceptions import (
 from kvflow.errors import Corrupt, KvflowError, NotSupported, StoreUnavailable, TooLarge
 from kvflow.stores.redis_deadline import deadline
 from kvflow.stores.redis_scripts import Script
-from kvflow.stores.redis_urls import Client, Connect
+from kvflow.stores.redis_urls import Client, Connect, is_cluster
 
 T = TypeVar("T")
 
@@ -59,16 +58,16 @@ class Link:
     ) -> None:
         self._timeout = timeout
         self._connect = connect
-        self._client = client
+        self._client: Any = client
         self._size = size
-        self._inherited: list[Client | None] = []
+        self._inherited: list[Any] = []
         self._renew_locks()
         _links.add(self)
 
     def run(self, script: Script, keys: Sequence[bytes], arguments: Iterable[Argument] = ()) -> Any:
         """What the script answers."""
 
-        def send(client: Client) -> Any:
+        def send(client: Any) -> Any:
             try:
                 return client.execute_command("EVALSHA", script.sha, len(keys), *keys, *arguments)
             except NoScriptError:
@@ -79,16 +78,16 @@ class Link:
     def read(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
         """What these commands answer, sent together."""
 
-        def send(client: Client) -> list[Any]:
-            pipeline = client.pipeline(transaction=False) if isinstance(client, Redis) else client.pipeline()
-            with pipeline:
+        def send(client: Any) -> list[Any]:
+            with client.pipeline(transaction=False) as pipeline:
                 for command in commands:
                     pipeline.execute_command(*command)
-                return pipeline.execute()
+                replies: list[Any] = pipeline.execute()
+                return replies
 
         return self.call(send)
 
-    def call(self, send: Callable[[Client], T]) -> T:
+    def call(self, send: Callable[[Any], T]) -> T:
         """What ``send`` gives, when it is one of as many calls at a time as there may be connections."""
         end = monotonic() + self._timeout
         turns = self._turns
@@ -102,18 +101,18 @@ class Link:
             if turns is not None:
                 turns.release()
 
-    def _insist(self, send: Callable[[Client], T], end: float) -> T:
+    def _insist(self, send: Callable[[Any], T], end: float) -> T:
         """``send`` until it comes through, it cannot, or the time is up."""
         pause = 0.0
         while True:
-            client = None
+            client: Any = None
             try:
                 client = self._client or self._connected()
                 return send(client)
             except _DRIVER as error:
                 if not _may_pass(error) or monotonic() + pause >= end:
                     raise _translated(error) from error
-                if isinstance(error, ReadOnlyError) and isinstance(client, Redis) and self._connect is not None:
+                if isinstance(error, ReadOnlyError) and self._connect is not None and not is_cluster(client):
                     client.connection_pool.disconnect(inuse_connections=False)  # the address may mean another now
             sleep(pause)
             pause = min(max(2 * pause, _PAUSE), _LONGEST_PAUSE)
@@ -126,7 +125,7 @@ class Link:
             client, self._client = self._client, None
         if client is not None:
             client.close()
-            if isinstance(client, Redis):
+            if not is_cluster(client):
                 client.connection_pool.disconnect()
 
     def start_over(self) -> None:
@@ -140,7 +139,7 @@ class Link:
         self._lock = threading.Lock()
         self._turns = threading.Semaphore(self._size) if self._size else None
 
-    def _connected(self) -> Client:
+    def _connected(self) -> Any:
         with self._lock:
             if self._client is None:
                 assert self._connect is not None

@@ -8,15 +8,17 @@ plain commands a few at a time: a script that returned them would hold up everyb
 
 import logging
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from kvflow.errors import Corrupt
 from kvflow.run import Lease
 from kvflow.store import Ids, Runs
-from kvflow.stores.redis_heads import BYTES, decode
+from kvflow.stores.redis_heads import Head, parse, run_of
 from kvflow.stores.redis_keys import Keys, name, place
-from kvflow.stores.redis_scripts import CANDIDATES, CLAIM, DUE
+from kvflow.stores.redis_link import Argument
+from kvflow.stores.redis_scripts import CANDIDATES, CLAIM, DUE, RELEASE
 from kvflow.stores.redis_server import Server
 
 BATCH = 500
@@ -30,7 +32,12 @@ _RECORD = 100  # what a record costs beside its bytes
 
 _logger = logging.getLogger("kvflow.stores")
 
+LATER = 60_000
+"""Milliseconds until a run that cannot be read comes up again."""
+
 Names = tuple[str, ...] | None
+Log = list[bytes]
+_Taken = tuple[bytes, Head, bytes]
 
 
 class Line(NamedTuple):
@@ -89,7 +96,7 @@ class Queue:
 
     def _line(self, now: int, limit: int, names: Names, past: bytes = b"", behind: bytes = b"") -> Line:
         """The first due entries of these workflows; they may be anybody's by the time they are looked at."""
-        arguments = (now, limit, past, behind, *(names or ()))
+        arguments: tuple[Argument, ...] = (now, limit, past, behind, *(names or ()))
         expired, woken = self._server.run(CANDIDATES, self._keys.index, arguments)
         first = sorted(expired, key=place)[:limit]
         return Line(first, sorted(woken, key=place)[: limit - len(first)])
@@ -100,6 +107,7 @@ class Queue:
         if not entries:
             return []
         keys = (*self._keys.index, *[self._keys.head + name(entry) for entry in entries])
+        due: list[int]
         due, bad = self._server.run(DUE, keys, (now, len(line.expired), *entries))
         report(entries, bad)
         return [name(entries[at - 1]).decode() for at in due]
@@ -107,45 +115,53 @@ class Queue:
     def _take(self, line: Line, now: int, lease: Lease) -> tuple[Runs, int]:
         """Those runs of a line that became ours, and how many went to others or were not looked at."""
         entries = line.entries
-        keys = list(self._keys.index)
+        keys = [*self._keys.index]
         for run_id in map(name, entries):
             keys += (self._keys.head + run_id, self._keys.log + run_id)
         rows, bad, lost = self._server.run(CLAIM, keys, (now, lease.token, lease.ttl, len(line.expired), *entries))
         report(entries, bad)
-        ids = [name(entries[row[0] - 1]) for row in rows]
-        logs = self._logs([(run_id, row[1], int(row[2 + BYTES])) for run_id, row in zip(ids, rows, strict=True)])
-        taken: Runs = []
-        for run_id, row, log in zip(ids, rows, logs, strict=True):
-            if len(log) < row[1]:
-                continue  # deleted since
-            try:
-                taken.append(decode(run_id, row[2:], log))
-            except Corrupt as error:
-                _logger.warning("%s", error)
-        return taken, lost
+        taken: list[_Taken] = []
+        for at, lines, snapshot in rows:
+            run_id = name(entries[at - 1])
+            with self._reporting(run_id, now, lease):
+                taken.append((run_id, parse(run_id, lines), snapshot))
+        runs: Runs = []
+        for (run_id, head, snapshot), log in zip(taken, self._logs(taken), strict=True):
+            with self._reporting(run_id, now, lease):
+                runs.append(run_of(run_id, head, snapshot, log))
+        return runs, lost
 
-    def _logs(self, wanted: Sequence[tuple[bytes, int, int]]) -> list[list[bytes]]:
-        """The first so many records of each run, of so many bytes together: few runs a call, but at least one."""
-        logs: list[list[bytes]] = [[] for _ in wanted]
+    @contextmanager
+    def _reporting(self, run_id: bytes, now: int, lease: Lease) -> Iterator[None]:
+        """Put a run that cannot be read off to later, and go on. (One deleted since it was taken can neither be.)"""
+        try:
+            yield
+        except Corrupt as error:
+            _logger.warning("%s; it was passed over", error)
+            self._server.run(RELEASE, (self._keys.head + run_id, *self._keys.index), (lease.token, now + LATER))
+
+    def _logs(self, taken: Sequence[_Taken]) -> list[Log]:
+        """The logs of these runs as they were when the runs were taken: a few runs a call, but at least one."""
+        logs: list[Log] = [[] for _ in taken]
         batch: list[int] = []
         budget = BUDGET
-        for at, (_, records, size) in enumerate(wanted):
-            if not records:
-                continue
-            cost = size + _RECORD * records
-            if batch and cost > budget:
-                self._fill(logs, wanted, batch)
-                batch, budget = [], BUDGET
-            batch.append(at)
-            budget -= cost
+        for at, (_, head, _) in enumerate(taken):
+            records = int(head.records)
+            if records:
+                cost = int(head.bytes) + _RECORD * records
+                if batch and cost > budget:
+                    self._fill(logs, taken, batch)
+                    batch, budget = [], BUDGET
+                batch.append(at)
+                budget -= cost
         if batch:
-            self._fill(logs, wanted, batch)
+            self._fill(logs, taken, batch)
         return logs
 
-    def _fill(self, logs: list[list[bytes]], wanted: Sequence[tuple[bytes, int, int]], batch: list[int]) -> None:
-        commands = [("LRANGE", self._keys.log + wanted[at][0], 0, wanted[at][1] - 1) for at in batch]
-        for at, records in zip(batch, self._server.read(commands), strict=True):
-            logs[at] = records
+    def _fill(self, logs: list[Log], taken: Sequence[_Taken], batch: list[int]) -> None:
+        commands = [("LRANGE", self._keys.log + taken[at][0], 0, int(taken[at][1].records) - 1) for at in batch]
+        for at, log in zip(batch, self._server.read(commands), strict=True):
+            logs[at] = log
 
 
 def report(entries: Sequence[bytes], bad: Iterable[tuple[int, bytes]]) -> None:

@@ -8,13 +8,11 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from redis import RedisCluster
-
 from kvflow.errors import InvalidArgument, NotSupported, SchemaTooNew, TooLarge
 from kvflow.stores.redis_keys import Keys
 from kvflow.stores.redis_link import Argument, Link
 from kvflow.stores.redis_scripts import OPEN, Script
-from kvflow.stores.redis_urls import Client
+from kvflow.stores.redis_urls import Client, is_cluster
 
 SCHEMA = 1
 
@@ -80,12 +78,9 @@ class Server:
     def _setting(self, name: str) -> str | None:
         """A setting of the node that holds our keys; None where the server does not tell."""
 
-        def ask(client: Client) -> dict[Any, Any]:
-            if isinstance(client, RedisCluster):
-                node = client.get_node_from_key(self._keys.schema.decode())
-                told: dict[Any, Any] = client.config_get(name, target_nodes=node)
-            else:
-                told = client.config_get(name)
+        def ask(client: Any) -> dict[Any, Any]:
+            node = {"target_nodes": client.get_node_from_key(self._keys.schema.decode())} if is_cluster(client) else {}
+            told: dict[Any, Any] = client.config_get(name, **node)
             return told
 
         try:
@@ -95,8 +90,9 @@ class Server:
         return next((_text(value) for key, value in told.items() if _text(key) == name), None)
 
 
-def refuse_unfit(client: Client) -> None:
+def refuse_unfit(given: Client) -> None:
     """Refuse a client that would hand back text for bytes, or read what a replica has not heard of yet."""
+    client: Any = given
     if client.get_encoder().decode_responses:
         raise InvalidArgument("this client has decode_responses=True, and a run is bytes: give one without it")
     if getattr(client, "read_from_replicas", False) or getattr(client, "load_balancing_strategy", None):

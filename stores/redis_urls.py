@@ -8,12 +8,9 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from redis import Redis, RedisCluster
+from redis import Redis, RedisCluster, cluster, connection, sentinel
 from redis.backoff import NoBackoff
-from redis.cluster import ClusterNode
-from redis.connection import AbstractConnection, ConnectionPool, SSLConnection, UnixDomainSocketConnection, parse_url
 from redis.retry import Retry
-from redis.sentinel import Sentinel
 
 from kvflow.errors import InvalidArgument
 from kvflow.stores.redis_deadline import (
@@ -28,9 +25,28 @@ Connect = Callable[[], Client]
 """Makes a client; that of a cluster asks the cluster for its nodes at once."""
 
 Options = dict[str, Any]
+Hosts = list[tuple[str, int]]
 
 _PORT = 6379
 _SENTINEL_PORT = 26379
+
+# The driver declares the types of these in part only.
+_connection: Any = connection
+_Node: Any = cluster.ClusterNode
+_Sentinel: Any = sentinel.Sentinel
+_RedisCluster: Any = RedisCluster
+
+_TRAITS: Options = {"protocol": 2, "retry": Retry(NoBackoff(), 0)}
+
+_BOUNDED: dict[Any, Any] = {
+    connection.SSLConnection: BoundedSSLConnection,
+    connection.UnixDomainSocketConnection: BoundedUnixConnection,
+}
+
+
+def is_cluster(client: object) -> bool:
+    """Whether commands go to several nodes."""
+    return isinstance(client, RedisCluster)
 
 
 def connector(url: str, pool_size: int) -> Connect:
@@ -51,68 +67,77 @@ def _single(scheme: str, rest: str, pool_size: int) -> Connect:
     kind(**options)  # an option that no connection knows is found now, not at the first call
 
     def connect() -> Client:
-        return Redis(connection_pool=ConnectionPool(connection_class=kind, max_connections=pool_size, **options))
+        return Redis(
+            connection_pool=_connection.ConnectionPool(connection_class=kind, max_connections=pool_size, **options)
+        )
 
     return connect
 
 
 def _cluster(_: str, rest: str, pool_size: int) -> Connect:
     hosts, tail, account = _hosts(rest, _PORT)
-    options = _options(f"redis://{account}{hosts[0][0]}{tail}")
+    options = _options(f"redis://{account}cluster{tail}")
     if options.pop("db", 0):
         raise ValueError("a cluster has the database 0 alone")
-    options.pop("host")
-    BoundedConnection(**options)
+    _check(options)
 
     def connect() -> Client:
-        # Only with a URL does RedisCluster let the class of its connections be chosen. Its own retry option is not
-        # the connections'.
-        return RedisCluster(
-            url=f"redis://{_bracketed(hosts[0][0])}:{hosts[0][1]}",
-            startup_nodes=[ClusterNode(host, port) for host, port in hosts[1:]],
+        # Only with a URL does RedisCluster let the class of its connections be chosen.
+        host, port = hosts[0]
+        made: RedisCluster = _RedisCluster(
+            url=f"redis://{f'[{host}]' if ':' in host else host}:{port}",
+            startup_nodes=[_Node(*place) for place in hosts[1:]],
             connection_class=BoundedConnection,
             **{**options, "retry": Retry(NoBackoff(), 1)},
         )
+        return made
 
     return connect
 
 
-def _sentinel(_: str, rest: str, pool_size: int) -> Connect:
+def _sentinels(_: str, rest: str, pool_size: int) -> Connect:
     hosts, tail, account = _hosts(rest, _SENTINEL_PORT)
     path, _, query = tail.partition("?")
-    service, _, db = unquote(path.lstrip("/")).partition("/")
+    service, _, db = path.lstrip("/").partition("/")
     if not service:
         raise ValueError("it names no master: write redis+sentinel://host:port,host:port/master")
-    options = _options(f"redis://{account}sentinel/{db}?{query}")
-    options.pop("host")
-    watching = {name: options.pop(f"sentinel_{name}", None) for name in ("username", "password")}
-    BoundedConnection(**options)
+    options = _options(f"redis://{account}master/{db}?{query}")
+    watching = {key: options.pop(f"sentinel_{key}", None) for key in ("username", "password")}
+    _check(options)
 
     def connect() -> Client:
-        sentinel = Sentinel([])
-        sentinel.sentinels = [_watcher(host, port, watching) for host, port in hosts]
-        return sentinel.master_for(
-            service, connection_class=BoundedMasterConnection, max_connections=pool_size, **options
+        watch = _Sentinel([])
+        watch.sentinels = [_watcher({"host": host, "port": port, **watching, **_TRAITS}) for host, port in hosts]
+        made: Redis = watch.master_for(
+            unquote(service), connection_class=BoundedMasterConnection, max_connections=pool_size, **options
         )
+        return made
 
     return connect
 
 
-def _watcher(host: str, port: int, account: Options) -> Redis:
-    options = {"host": host, "port": port, **account, **_TRAITS}
-    return Redis(connection_pool=ConnectionPool(connection_class=BoundedConnection, **options))
+def _watcher(options: Options) -> Redis:
+    return Redis(connection_pool=_connection.ConnectionPool(connection_class=BoundedConnection, **options))
 
 
 def _options(url: str) -> Options:
     """What redis-py reads from the URL, with the traits of our clients."""
-    options: Options = parse_url(url)
+    options: Options = _connection.parse_url(url)
     for ours in ("socket_timeout", "socket_connect_timeout", "timeout", "max_connections"):
         if ours in options:
             raise ValueError(f"{ours} is set by the options timeout and pool_size of the store")
+    if options.get("decode_responses"):
+        raise ValueError("decode_responses is not for us, for a run is bytes")
     return {**options, **_TRAITS}
 
 
-def _hosts(rest: str, port: int) -> tuple[list[tuple[str, int]], str, str]:
+def _check(options: Options) -> None:
+    """Refuse options that no connection knows; the host was a stand-in for the list."""
+    options.pop("host")
+    BoundedConnection(**options)
+
+
+def _hosts(rest: str, port: int) -> tuple[Hosts, str, str]:
     """The hosts of a list, what follows them, and the account before them."""
     parts = urlsplit(f"//{rest}")
     account, at, places = parts.netloc.rpartition("@")
@@ -123,21 +148,10 @@ def _hosts(rest: str, port: int) -> tuple[list[tuple[str, int]], str, str]:
     return hosts, f"{parts.path}?{parts.query}", account + at
 
 
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
-_TRAITS: Options = {"protocol": 2, "retry": Retry(NoBackoff(), 0)}
-
-_BOUNDED: dict[type[AbstractConnection] | None, type[AbstractConnection]] = {
-    SSLConnection: BoundedSSLConnection,
-    UnixDomainSocketConnection: BoundedUnixConnection,
-}
-
 _MAKERS: dict[str, Callable[[str, str, int], Connect]] = {
     "redis": _single,
     "rediss": _single,
     "unix": _single,
     "redis+cluster": _cluster,
-    "redis+sentinel": _sentinel,
+    "redis+sentinel": _sentinels,
 }
