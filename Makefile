@@ -63,11 +63,11 @@ $(READY): pyproject.toml
 		if $$python -c 'import ensurepip, venv' >/dev/null 2>&1; then \
 			$$python -m venv --clear .venv; \
 		else \
-			$$python -m pip install --quiet --upgrade --target .cache/virtualenv virtualenv; \
+			$$python -m pip install -qq --upgrade --target .cache/virtualenv virtualenv; \
 			PYTHONPATH=.cache/virtualenv $$python -m virtualenv --quiet --clear .venv; \
 		fi; \
 	fi; \
 	echo "installing into .venv"; \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'; \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev --editable '.[all]'; \
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --upgrade 'pip>=25.1'; \
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --group dev --editable '.[all]'; \
 	touch $@
