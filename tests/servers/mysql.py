@@ -41,6 +41,7 @@ def mysql(guardian: Guardian, name: str, *, durable: bool) -> Server:
     command = (
         *(binary, "--no-defaults", f"--datadir={data}", f"--port={port}", "--bind-address=127.0.0.1"),
         *(f"--socket={home / 'socket'}", f"--pid-file={home / 'pid'}", f"--init-file={who}"),
+        f"--tmpdir={home}",  # at its start a server removes what lies in a shared one, whosever it is
         *("--max-connections=200", "--skip-log-bin", "--loose-mysqlx=OFF", "--skip-name-resolve"),
     )
     return Server(
