@@ -1,20 +1,24 @@
--- claim(wakes, leases, run, log, run, log, …; now, token, ttl, expired, entry, entry, …)
---     -> {{at, lines, snapshot} of each taken, …}, {{at, what is wrong}, …},
---        how many were lost to others or not looked at
+-- claim(wakes, leases, run, log, run, log, …; now, token, ttl, expired, entries)
+--     -> numbers and texts of the taken, {{at, what is wrong}, …}, how many were lost to others or not looked at
 --
 --   wakes     zset          index of the runs that nobody holds, by wake
 --   leases    zset          index of the held runs, by expiry
 --   run, log  hash, list    of each entry's run
 --
--- The first `expired` entries are of leases, the others of wakes. Runs that this very token holds are
--- given again: the client may have sent the call twice.
+-- The first `expired` entries are of leases, the others of wakes; tabs part them. Runs that this very token holds
+-- are given again: the client may have sent the call twice.
+--
+-- For each run taken the numbers are its place among the entries, the sizes of its lines and its snapshot, the count
+-- of its records and their sizes; the texts are all these, one behind the other. That is much cheaper to read
+-- than a list of lists. A log that would hold up the server has the count -1 and is left to be read by the caller.
 
 local PATIENCE = 16 -- entries lost before the first is taken: somebody else is at work here
 local BUDGET = 4194304 -- bytes of snapshots that one answer may carry
+local LOGS, RECORDS = 1048576, 2000 -- bytes and records of logs that one answer may carry beside them
 
 local wakes, leases, token, expired, now = KEYS[1], KEYS[2], ARGV[2], tonumber(ARGV[4]), clock()
-local expires = digits(now + ARGV[3])
-local takes, bad, untidy, lost, size, count = {}, {}, {}, 0, 0, #ARGV - 4
+local entries, expires = split(ARGV[5]), digits(now + ARGV[3])
+local takes, bad, untidy, lost, size = {}, {}, {}, 0, 0
 
 -- The head and the snapshot of a run; nil and what is wrong where they cannot be read.
 local function look(run, log)
@@ -28,11 +32,11 @@ local function look(run, log)
   return nil, (found[1] or redis.call('EXISTS', run) == 1) and 'its head or snapshot is not as it was written' or nil
 end
 
-for at = 1, count do
-  local run, entry, index = KEYS[2 * at + 1], ARGV[at + 4], at <= expired and leases or wakes
-  local head, wrong, snapshot = look(run, KEYS[2 * at + 2])
+for at, entry in ipairs(entries) do
+  local run, log, index = KEYS[2 * at + 1], KEYS[2 * at + 2], at <= expired and leases or wakes
+  local head, wrong, snapshot = look(run, log)
   if head and (head.token == token or is_due(head, index, entry, id_of(run), wakes, leases, now)) then
-    takes[#takes + 1] = {at = at, run = run, head = head, snapshot = snapshot}
+    takes[#takes + 1] = {at = at, run = run, log = log, head = head, snapshot = snapshot}
     size = size + #snapshot
   else
     untidy[#untidy + 1] = {head = head, wrong = wrong, index = index, entry = entry, run = run}
@@ -40,14 +44,30 @@ for at = 1, count do
     if head then lost = lost + 1 end
   end
   if size >= BUDGET or (lost >= PATIENCE and #takes == 0) then
-    lost = lost + count - at
+    lost = lost + #entries - at
     break
   end
 end
 
-local taken = {}
-for at, found in ipairs(takes) do
-  taken[at] = {found.at, take(found.run, found.head, token, expires, wakes, leases), found.snapshot}
+local numbers, texts = {}, {}
+local function put(text)
+  numbers[#numbers + 1], texts[#texts + 1] = #text, text
+end
+
+for _, found in ipairs(takes) do
+  local records, bytes = tonumber(found.head.records), tonumber(found.head.bytes)
+  numbers[#numbers + 1] = found.at
+  put(take(found.run, found.head, token, expires, wakes, leases))
+  put(found.snapshot)
+  if records == 0 then
+    numbers[#numbers + 1] = 0
+  elseif records <= RECORDS and bytes <= LOGS then
+    RECORDS, LOGS = RECORDS - records, LOGS - bytes
+    numbers[#numbers + 1] = records
+    for _, record in ipairs(redis.call('LRANGE', found.log, 0, -1)) do put(record) end
+  else
+    numbers[#numbers + 1] = -1
+  end
 end
 for _, found in ipairs(untidy) do tidy(found, wakes, leases, math.max(now, tonumber(ARGV[1]))) end
-return {taken, bad, lost}
+return {table.concat(numbers, ' '), table.concat(texts), bad, lost}

@@ -1,16 +1,16 @@
--- due(wakes, leases, run, run, …; now, expired, entry, entry, …) -> {at, …} of the due ones, {{at, what is wrong}, …}
+-- due(wakes, leases, run, run, …; now, expired, entries) -> {at, …} of the due ones, {{at, what is wrong}, …}
 --
 --   wakes   zset    index of the runs that nobody holds, by wake
 --   leases  zset    index of the held runs, by expiry
 --   run     hash    the head of each entry's run
 --
--- The first `expired` entries are of leases, the others of wakes.
+-- The first `expired` entries are of leases, the others of wakes; tabs part them.
 
 local wakes, leases, expired, now = KEYS[1], KEYS[2], tonumber(ARGV[2]), clock()
-local due, bad, untidy = {}, {}, {}
+local entries, due, bad, untidy = split(ARGV[3]), {}, {}, {}
 
-for at = 1, #ARGV - 2 do
-  local run, entry, index = KEYS[at + 2], ARGV[at + 2], at <= expired and leases or wakes
+for at, entry in ipairs(entries) do
+  local run, index = KEYS[at + 2], at <= expired and leases or wakes
   local head, wrong = read(run)
   if head and is_due(head, index, entry, id_of(run), wakes, leases, now) then
     due[#due + 1] = at

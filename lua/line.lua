@@ -3,6 +3,12 @@
 -- Between two calls anybody may have taken or deleted a run, so each entry is held against its head.
 -- Nothing is written while looking; what was found wrong is set right by `tidy` afterwards.
 
+local function split(entries)
+  local found = {}
+  for entry in string.gmatch(entries, '[^\t]+') do found[#found + 1] = entry end
+  return found
+end
+
 -- Whether the entry of this index is where the run stands and, if that is by its lease, that has run out.
 local function is_due(head, index, entry, id, wakes, leases, now)
   local at, own = stand(head, id, wakes, leases)

@@ -62,8 +62,8 @@ local function save(run, log, wakes, leases, births, facts, snapshot, new, first
     '\n' .. attempt .. '\n' .. created .. '\n' .. updated .. '\n' .. (stored + added) .. '\n' .. bytes .. '\n' ..
     token .. '\n' .. expires .. '\n' .. writer, 'snapshot', snapshot)
 
-  if head and token ~= '' and head.token == token and head.expires == expires and head.workflow == workflow
-     and head.created == created then
+  if head and head.token == token and head.workflow == workflow and head.created == created
+     and head.expires == expires and (token ~= '' or head.wake == wake) then
     return stored - seen -- it stands where it stood
   end
   local id, from, before = id_of(run), nil, nil

@@ -24,7 +24,7 @@ except ImportError as error:
     raise MissingDriver("RedisStore needs redis-py: pip install 'kvflow[redis]'") from error
 
 from kvflow.stores import redis_scripts as scripts
-from kvflow.stores.redis_heads import decode, facts, packed
+from kvflow.stores.redis_heads import decode, facts
 from kvflow.stores.redis_keys import Keys, birth, name
 from kvflow.stores.redis_link import Link
 from kvflow.stores.redis_queue import BATCH, BUDGET, Queue, report
@@ -34,7 +34,8 @@ from kvflow.stores.redis_urls import Client, connector
 _logger = logging.getLogger("kvflow.stores")
 
 _Judged = list[int | KvflowError | None]
-_Batch = list[tuple[int, bytes]]
+_Batch = dict[int, tuple[bytes, ...]]
+_Numbers = list[int]
 _Entries = list[checks.Save]
 _Births = list[bytes]
 
@@ -133,13 +134,7 @@ class RedisStore(Store):
         entries = [*saves]
         outcomes: _Judged = [*checks.check_each(entries)]
         for batch in self._batches(entries, outcomes):
-            keys = [*self._keys.indexes]
-            for at, _ in batch:
-                keys += self._keys.of(entries[at][0].run_id)
-            replies = self._server.run(scripts.SAVE_MANY, keys, [argument for _, argument in batch])
-            for (at, _), reply in zip(batch, replies, strict=True):
-                run = entries[at][0]
-                outcomes[at] = reply if isinstance(reply, int) else _refused(reply, run.run_id, run.version)
+            self._save_batch(entries, outcomes, batch)
         return [outcome for outcome in outcomes if outcome is not None]
 
     def list(self, limit: int, after: tuple[int, str] | None = None, status: Status | str | None = None) -> Runs:
@@ -175,6 +170,7 @@ class RedisStore(Store):
         rows, bad, looked = self._server.run(scripts.HEADS, keys, (status or "", *entries))
         report(entries, bad)
         found: Runs = []
+        at: int
         for at, lines, snapshot in rows:
             try:
                 found.append(decode(name(entries[at - 1]), lines, snapshot))
@@ -183,25 +179,37 @@ class RedisStore(Store):
         return found, looked
 
     def _batches(self, entries: _Entries, outcomes: _Judged) -> Iterator[_Batch]:
-        """The entries not yet judged, as arguments of save_many.lua: as many at a time as may hold up the server."""
-        batch: _Batch = []
-        size, nonce = 0, _nonce(None)
+        """The entries not yet judged, as their texts: as many at a time as may hold up the server."""
+        batch: _Batch = {}
+        total, nonce = 0, _nonce(None)
         for at, (run, new, lease) in enumerate(entries):
             if outcomes[at] is not None:
                 continue
-            argument = packed((facts(run, lease, f"{nonce}{at}"), run.snapshot, *new))
             try:
-                self._server.check_size(run.run_id, argument, ())
+                size = self._server.check_size(run.run_id, run.snapshot, new)
             except TooLarge as error:
                 outcomes[at] = error
                 continue
-            if batch and (len(batch) == BATCH or size + len(argument) > BUDGET):
+            if batch and (len(batch) == BATCH or total + size > BUDGET):
                 yield batch
-                batch, size = [], 0
-            batch.append((at, argument))
-            size += len(argument)
+                batch, total = {}, 0
+            batch[at] = (facts(run, lease, f"{nonce}{at}"), run.snapshot, *new)
+            total += size
         if batch:
             yield batch
+
+    def _save_batch(self, entries: _Entries, outcomes: _Judged, batch: _Batch) -> None:
+        keys = [*self._keys.indexes]
+        numbers: _Numbers = []
+        for at, texts in batch.items():
+            keys += self._keys.of(entries[at][0].run_id)
+            numbers.append(len(texts))
+            numbers += map(len, texts)
+        arguments = (" ".join(map(str, numbers)), b"".join([text for texts in batch.values() for text in texts]))
+        replies: bytes = self._server.run(scripts.SAVE_MANY, keys, arguments)
+        for at, reply in zip(batch, replies.split(b"\n"), strict=True):
+            run = entries[at][0]
+            outcomes[at] = _refused(reply, run.run_id, run.version) if b":" in reply else int(reply)
 
 
 def _nonce(lease: Lease | None) -> str:

@@ -30,6 +30,9 @@ class Head(NamedTuple):
     writer: str
 
 
+_RECORDS, _BYTES = Head._fields.index("records"), Head._fields.index("bytes")
+
+
 def facts(run: StoredRun, lease: Lease | None, nonce: str) -> bytes:
     """All of a head but its snapshot, and the lease, as save.lua takes them.
 
@@ -44,31 +47,12 @@ def facts(run: StoredRun, lease: Lease | None, nonce: str) -> bytes:
     ).encode()
 
 
-def packed(parts: Sequence[bytes]) -> bytes:
-    """Several byte strings as one argument: a line of their sizes, then all of them."""
-    return b"%b\n%b" % (" ".join([str(len(part)) for part in parts]).encode(), b"".join(parts))
-
-
-def parse(run_id: bytes, lines: bytes | None) -> Head:
-    """The head that these lines are; Corrupt where they are none."""
-    if lines is None:
-        raise _garbled(run_id, "its head is missing")
-    try:
-        return Head(*lines.decode().split("\n"))
-    except (TypeError, ValueError) as error:
-        raise _garbled(run_id, "its head is not as it was written") from error
-
-
 def decode(run_id: bytes, lines: bytes | None, snapshot: bytes | None, log: Sequence[bytes] | None = None) -> StoredRun:
     """The run of these lines, with its log where that was read; Corrupt where they are not what a save writes."""
-    return run_of(run_id, parse(run_id, lines), snapshot, log)
-
-
-def run_of(run_id: bytes, head: Head, snapshot: bytes | None, log: Sequence[bytes] | None) -> StoredRun:
-    """The run of this head, with its log where that was read."""
-    if snapshot is None:
-        raise _garbled(run_id, "its snapshot is missing")
+    if lines is None or snapshot is None:
+        raise _garbled(run_id, f"its {'head' if lines is None else 'snapshot'} is missing")
     try:
+        head = Head(*lines.decode().split("\n"))
         records = _number(head.records)
         run = StoredRun(
             run_id=run_id.decode(),
@@ -84,11 +68,17 @@ def run_of(run_id: bytes, head: Head, snapshot: bytes | None, log: Sequence[byte
             seen=len(log or ()),
             log=tuple(log or ()),
         )
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise _garbled(run_id, "its head is not as it was written") from error
     if log is not None and len(log) != records:
         raise _garbled(run_id, f"it has {len(log)} records of {records}")
     return run
+
+
+def extent(lines: bytes) -> tuple[int, int]:
+    """How many records a head that a script has read counts, and how many bytes they are."""
+    head = lines.split(b"\n")
+    return int(head[_RECORDS]), int(head[_BYTES])
 
 
 def _number(text: str) -> int:

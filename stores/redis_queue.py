@@ -2,20 +2,21 @@
 
 The first looks up the earliest entries of the index; the second is given their runs' keys, looks at each run
 again and leases what still is due. Between the two anybody may have been faster: then the next window of
-candidates is any one of the first few, lest all who lost meet again at the same place. Logs are read last, by
-plain commands a few at a time: a script that returned them would hold up everybody else on the server.
+candidates is any one of the first few, lest all who lost meet again at the same place. Long logs are read last,
+by plain commands a few at a time: a script that returned them would hold up everybody else on the server.
 """
 
 import logging
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from kvflow.errors import Corrupt
 from kvflow.run import Lease
 from kvflow.store import Ids, Runs
-from kvflow.stores.redis_heads import Head, parse, run_of
+from kvflow.stores.redis_heads import decode, extent
 from kvflow.stores.redis_keys import Keys, name, place
 from kvflow.stores.redis_link import Argument
 from kvflow.stores.redis_scripts import CANDIDATES, CLAIM, DUE, RELEASE
@@ -36,8 +37,15 @@ LATER = 60_000
 """Milliseconds until a run that cannot be read comes up again."""
 
 Names = tuple[str, ...] | None
-Log = list[bytes]
-_Taken = tuple[bytes, Head, bytes]
+
+
+class _Taken(Struct):
+    """A run as claim.lua gives it; one whose log is long is without it."""
+
+    run_id: bytes
+    lines: bytes
+    snapshot: bytes
+    log: list[bytes] | None
 
 
 class Line(NamedTuple):
@@ -97,7 +105,7 @@ class Queue:
     def _line(self, now: int, limit: int, names: Names, past: bytes = b"", behind: bytes = b"") -> Line:
         """The first due entries of these workflows; they may be anybody's by the time they are looked at."""
         arguments: tuple[Argument, ...] = (now, limit, past, behind, *(names or ()))
-        expired, woken = self._server.run(CANDIDATES, self._keys.index, arguments)
+        expired, woken = map(_split, self._server.run(CANDIDATES, self._keys.index, arguments))
         first = sorted(expired, key=place)[:limit]
         return Line(first, sorted(woken, key=place)[: limit - len(first)])
 
@@ -108,7 +116,7 @@ class Queue:
             return []
         keys = (*self._keys.index, *[self._keys.head + name(entry) for entry in entries])
         due: list[int]
-        due, bad = self._server.run(DUE, keys, (now, len(line.expired), *entries))
+        due, bad = self._server.run(DUE, keys, (now, len(line.expired), b"\t".join(entries)))
         report(entries, bad)
         return [name(entries[at - 1]).decode() for at in due]
 
@@ -118,50 +126,65 @@ class Queue:
         keys = [*self._keys.index]
         for run_id in map(name, entries):
             keys += (self._keys.head + run_id, self._keys.log + run_id)
-        rows, bad, lost = self._server.run(CLAIM, keys, (now, lease.token, lease.ttl, len(line.expired), *entries))
+        arguments = (now, lease.token, lease.ttl, len(line.expired), b"\t".join(entries))
+        numbers, texts, bad, lost = self._server.run(CLAIM, keys, arguments)
         report(entries, bad)
-        taken: list[_Taken] = []
-        for at, lines, snapshot in rows:
-            run_id = name(entries[at - 1])
-            with self._reporting(run_id, now, lease):
-                taken.append((run_id, parse(run_id, lines), snapshot))
+        taken = list(_unpacked(entries, numbers, texts))
+        self._fetch([one for one in taken if one.log is None])
         runs: Runs = []
-        for (run_id, head, snapshot), log in zip(taken, self._logs(taken), strict=True):
-            with self._reporting(run_id, now, lease):
-                runs.append(run_of(run_id, head, snapshot, log))
+        for one in taken:
+            try:
+                runs.append(decode(one.run_id, one.lines, one.snapshot, one.log))
+            except Corrupt as error:
+                _logger.warning("%s; it was passed over", error)
+                self._put_off(one.run_id, now, lease)
         return runs, lost
 
-    @contextmanager
-    def _reporting(self, run_id: bytes, now: int, lease: Lease) -> Iterator[None]:
-        """Put a run that cannot be read off to later, and go on. (One deleted since it was taken can neither be.)"""
-        try:
-            yield
-        except Corrupt as error:
-            _logger.warning("%s; it was passed over", error)
-            self._server.run(RELEASE, (self._keys.head + run_id, *self._keys.index), (lease.token, now + LATER))
+    def _put_off(self, run_id: bytes, now: int, lease: Lease) -> None:
+        """Let a run that nobody can read come up again later."""
+        self._server.run(RELEASE, (self._keys.head + run_id, *self._keys.index), (lease.token, now + LATER))
 
-    def _logs(self, taken: Sequence[_Taken]) -> list[Log]:
-        """The logs of these runs as they were when the runs were taken: a few runs a call, but at least one."""
-        logs: list[Log] = [[] for _ in taken]
-        batch: list[int] = []
+    def _fetch(self, taken: Sequence[_Taken]) -> None:
+        """Read the logs that were too long to come with the claim: a few a call, but at least one."""
+        batch: list[_Taken] = []
         budget = BUDGET
-        for at, (_, head, _) in enumerate(taken):
-            records = int(head.records)
-            if records:
-                cost = int(head.bytes) + _RECORD * records
-                if batch and cost > budget:
-                    self._fill(logs, taken, batch)
-                    batch, budget = [], BUDGET
-                batch.append(at)
-                budget -= cost
+        for one in taken:
+            records, size = extent(one.lines)
+            cost = size + _RECORD * records
+            if batch and cost > budget:
+                self._read(batch)
+                batch, budget = [], BUDGET
+            batch.append(one)
+            budget -= cost
         if batch:
-            self._fill(logs, taken, batch)
-        return logs
+            self._read(batch)
 
-    def _fill(self, logs: list[Log], taken: Sequence[_Taken], batch: list[int]) -> None:
-        commands = [("LRANGE", self._keys.log + taken[at][0], 0, int(taken[at][1].records) - 1) for at in batch]
-        for at, log in zip(batch, self._server.read(commands), strict=True):
-            logs[at] = log
+    def _read(self, batch: Sequence[_Taken]) -> None:
+        """Records that came after the take are left for later: they are not of this version."""
+        ends = [extent(one.lines)[0] - 1 for one in batch]
+        commands = [("LRANGE", self._keys.log + one.run_id, 0, end) for one, end in zip(batch, ends, strict=True)]
+        for one, log in zip(batch, self._server.read(commands), strict=True):
+            one.log = log
+
+
+def _split(entries: bytes) -> list[bytes]:
+    return entries.split(b"\t") if entries else []
+
+
+def _unpacked(entries: Sequence[bytes], numbers: bytes, texts: bytes) -> Iterator[_Taken]:
+    """The runs of an answer of claim.lua, which says how it is packed."""
+    following = map(int, numbers.split())
+    start = 0
+
+    def text() -> bytes:
+        nonlocal start
+        begin, start = start, start + next(following)
+        return texts[begin:start]
+
+    for at in following:
+        lines, snapshot, count = text(), text(), next(following)
+        log = [text() for _ in range(count)] if count >= 0 else None
+        yield _Taken(name(entries[at - 1]), lines, snapshot, log)
 
 
 def report(entries: Sequence[bytes], bad: Iterable[tuple[int, bytes]]) -> None:

@@ -22,6 +22,8 @@ LIMIT = 512 * 1024 * 1024
 RECORDS = 1_000_000
 """Records of one save: a server takes 1,048,576 arguments in a call."""
 
+_FACTS = 8192  # more than the facts of a save can be, which may share an argument with the rest
+
 _logger = logging.getLogger("kvflow.stores")
 
 
@@ -46,16 +48,17 @@ class Server:
             self._open()
         return self._link.read(commands)
 
-    def check_size(self, run_id: str, snapshot: bytes, records: Sequence[bytes]) -> None:
-        """Refuse a write that this server would not take."""
+    def check_size(self, run_id: str, snapshot: bytes, records: Sequence[bytes]) -> int:
+        """The bytes of a write; one that this server would not take is refused."""
         size = len(snapshot) + sum(map(len, records))
-        if size > self._limit:
+        if size > self._limit - _FACTS:
             raise TooLarge(
                 f"run {run_id!r}: {size} bytes in one write, and this server takes {self._limit} "
                 "(proto-max-bulk-len): keep large data elsewhere, and its address in the run; nothing was written"
             )
         if len(records) > RECORDS:
             raise TooLarge(f"run {run_id!r}: {len(records)} records in one write: a server takes {RECORDS} at most")
+        return size
 
     def close(self) -> None:
         """Close what we opened."""
