@@ -127,7 +127,11 @@ def _anchors(page: Path) -> set[str]:
 def _default_prefix(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let whatever a page opens without a prefix have this one."""
     stores: tuple[Any, ...] = (PostgresStore, MySQLStore, RedisStore)
-    for maker in (open_store, *(maker for store in stores for maker in (store.__init__, store.from_url.__func__))):
+    makers: list[Any] = [
+        open_store,
+        *(maker for store in stores for maker in (store.__init__, store.from_url.__func__)),
+    ]
+    for maker in makers:
         monkeypatch.setitem(maker.__kwdefaults__, "prefix", prefix)
 
 
