@@ -14,13 +14,13 @@ that it may have happened.
 import itertools
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from time import monotonic
 from typing import Any, Self, TypeVar
 
 from kvflow import checks, rules
 from kvflow.errors import Conflict, Corrupt, KvflowError, StoreUnavailable, TooLarge
-from kvflow.rules import Entry
 from kvflow.run import Lease, Status, StoredRun
 from kvflow.store import Ids, Outcomes, Runs, Store
 from kvflow.stores import mysql_schema
@@ -29,6 +29,7 @@ from kvflow.stores.mysql_pool import Pool
 from kvflow.stores.mysql_rows import Place, entry_of, is_whole, key_of, run_of, whole_run_of
 from kvflow.stores.mysql_session import (
     LOCK_WAIT,
+    Answer,
     Connection,
     MySQLError,
     Row,
@@ -39,7 +40,7 @@ from kvflow.stores.mysql_session import (
     rows_of,
     words_of,
 )
-from kvflow.stores.mysql_statements import BEGIN, COMMIT, EXPIRED, WOKEN, Statements, in_parts
+from kvflow.stores.mysql_statements import BEGIN, COMMIT, EXPIRED, FEW, SKIP, WOKEN, Change, Statements, in_parts
 from kvflow.stores.mysql_url import dialler
 
 T = TypeVar("T")
@@ -138,7 +139,7 @@ class MySQLStore(Store):
         checks.check_run_id(run_id)
         checks.check_records([record])
         now = checks.clamp(now)
-        answers = self._call(lambda session: session.run(self._sql.post(run_id, record, now, wake, session.room)))
+        answers = self._call(lambda session: session.run(self._sql.post(run_id, record, now, wake)))
         return answers[1].changed > 0
 
     def save_many(self, saves: Iterable[checks.Save]) -> Outcomes:
@@ -211,21 +212,36 @@ class MySQLStore(Store):
     # One run
 
     def _save(self, session: Session, run: StoredRun, new: Sequence[bytes], lease: Lease | None) -> int:
-        statements = self._sql.save(run, new, lease, session.room)
+        if run.seen == 0 if run.version == 1 else len(new) <= FEW:
+            with _unless_taken(session):
+                if _is_saved(session.run(self._sql.save(run, new, lease, session.room))):
+                    return 0
         for _ in range(_TRIES):
-            if run.version > 1 or run.seen == 0:
-                unseen = _saved(session, statements, run, len(new))
-                if unseen is not None:
-                    return unseen
-            entry, clock = self._state(session, run.run_id)
-            after, unseen = rules.saved(entry, run, len(new), lease, clock)
-            if after is entry:
-                return unseen
-        raise Conflict(f"run {run.run_id!r}, version {run.version}: others write it all the time; nothing was written")
+            with _unless_taken(session):
+                return self._save_slowly(session, run, new, lease)
+        raise Conflict(f"run {run.run_id!r} is born and deleted all the time; nothing was written")
 
-    def _state(self, session: Session, run_id: str) -> tuple[Entry | None, int]:
-        rows = session.ask(next(self._sql.states([run_id], session.room)))
-        return entry_of(rows[0]) if rows else (None, 0)
+    def _save_slowly(self, session: Session, run: StoredRun, new: Sequence[bytes], lease: Lease | None) -> int:
+        """Read why the server did not take a save; where that was for records not seen, it is taken all the same."""
+        _, clock, *states = session.run([BEGIN, self._sql.clock(), *self._sql.states([run.run_id], session.room, "")])
+        stored = [(entry_of(state), key_of(state)) for state in rows_of(states)]
+        before, key = stored[0] if stored else (None, None)
+        after, unseen = rules.saved(before, run, len(new), lease, clock.rows[0][0])
+        if after is not before:
+            self._write(session, [Change(key, after, new)])
+        return unseen
+
+    def _write(self, session: Session, changes: Sequence[Change]) -> None:
+        """Write to rows that are locked, bear those that are new, and end the transaction."""
+        old = [change for change in changes if change.key is not None]
+        born = [change for change in changes if change.key is None]
+        room, sql = session.room, self._sql
+        writes = [*sql.write(old, room), *sql.append(old, room), *sql.bear(born, room)]
+        if any(change.new for change in born):
+            keys: dict[bytes, int] = dict(rows_of(session.run([*writes, *sql.keys(born, room)])))
+            born = [change._replace(key=keys[change.entry.run.run_id.encode()]) for change in born]
+            writes = [*sql.append(born, room)]
+        session.run([*writes, COMMIT])
 
     def _acquire(self, session: Session, run_id: str, lease: Lease) -> StoredRun | None:
         try:
@@ -334,12 +350,11 @@ class MySQLStore(Store):
         """What became of each entry; nothing of those that are better saved by themselves."""
         ids = sorted({run.run_id for _, (run, _, _) in entries})
         try:
-            _, now, *states = session.run([BEGIN, self._sql.clock(), *self._sql.states(ids, session.room, lock=True)])
+            _, now, *states = session.run([BEGIN, self._sql.clock(), *self._sql.states(ids, session.room, SKIP)])
             batch = Batch(now.rows[0][0], rows_of(states), session.room)
             for at, save in entries:
                 batch.judge(at, save)
-            writes = (self._sql.write(batch.old(), session.room), self._sql.bear(batch.born(), session.room))
-            session.run([*itertools.chain(*writes), COMMIT])
+            self._write(session, batch.changes())
         except MySQLError as error:
             if is_taken(error) or is_in_the_way(error):
                 session.settle()
@@ -355,19 +370,20 @@ class MySQLStore(Store):
         return min((wake for (wake,) in rows_of(answers) if wake is not None), default=None)
 
 
-def _saved(session: Session, statements: Sequence[str], run: StoredRun, added: int) -> int | None:
-    """How many records the writer had not seen; None where the server did not take the save."""
+@contextmanager
+def _unless_taken(session: Session) -> Generator[None]:
+    """Go on behind the block, nothing having happened, where a row that it inserts has come to be meanwhile."""
     try:
-        answers = session.run(statements)
+        yield
     except MySQLError as error:
         if not is_taken(error):
             raise
         session.settle()
-        return None
-    head = answers[0] if len(answers) == 1 else answers[1]
-    if head.changed == 0:
-        return None
-    return 0 if run.version == 1 else head.last_id - added - run.seen
+
+
+def _is_saved(answers: Sequence[Answer]) -> bool:
+    """Whether the head was written: its own statement is the first, or the one after BEGIN."""
+    return answers[1 if len(answers) > 1 else 0].changed > 0
 
 
 def _read(session: Session, statements: Sequence[str]) -> StoredRun | None:

@@ -51,11 +51,8 @@ class Batch:
             if after is not before:
                 self._change(after, new)
 
-    def old(self) -> Sequence[Change]:
-        return [change for change in self._changes.values() if change.key is not None]
-
-    def born(self) -> Sequence[Change]:
-        return [change for change in self._changes.values() if change.key is None]
+    def changes(self) -> Sequence[Change]:
+        return list(self._changes.values())
 
     def _shares(self, snapshot: bytes, new: Sequence[bytes]) -> bool:
         return 2 * max(len(snapshot), *map(len, new), 0) + ROOM_FOR_NAMES < self._room
@@ -63,7 +60,7 @@ class Batch:
     def _entry(self, run_id: str) -> Entry | None:
         if (change := self._changes.get(run_id)) is not None:
             return change.entry
-        return entry_of(self._states[run_id])[0] if run_id in self._states else None
+        return entry_of(self._states[run_id]) if run_id in self._states else None
 
     def _change(self, after: Entry, new: Sequence[bytes]) -> None:
         run_id = after.run.run_id

@@ -12,9 +12,9 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from time import monotonic
+from types import TracebackType
 
 from pymysql.err import MySQLError
 
@@ -42,25 +42,12 @@ class Pool:
         self._idle: deque[tuple[Session, float]] = deque()
         self._out = 0
 
-    @contextmanager
-    def session(self, deadline: float) -> Generator[Session]:
+    def session(self, deadline: float) -> "Loan":
         """A session for a block that may fail by the driver's errors or ours, and is else taken for broken."""
-        session = self._take(deadline)
-        whole = False
-        try:
-            yield session
-            whole = True
-        except MySQLError as error:
-            session.failed(error)
-            whole = not session.lost
-            raise
-        except KvflowError:
-            whole = True
-            raise
-        finally:
-            self._give(session, whole)
+        return Loan(self, deadline)
 
-    def _take(self, deadline: float) -> Session:
+    def take(self, deadline: float) -> Session:
+        """A session that nobody else has until it is given back."""
         with self._changed:
             while not self._idle and self._out >= self._size:
                 if not self._changed.wait(deadline - monotonic()):
@@ -87,9 +74,10 @@ class Pool:
             session.close()
         return None
 
-    def _give(self, session: Session, whole: bool) -> None:
+    def give(self, session: Session, whole: bool) -> None:
+        """Take back a session, in order if ``whole``, or at least the place of one."""
         try:
-            if whole:
+            if whole and session.in_transaction:
                 session.settle()
         except MySQLError:
             whole = False  # the server rolls back by itself what a connection leaves open
@@ -119,6 +107,26 @@ class Pool:
         """Close what is idle now, and the rest as it comes back."""
         self._closed = True
         self.drop_idle()
+
+
+class Loan:
+    """A session, out of the pool for one block."""
+
+    def __init__(self, pool: Pool, deadline: float) -> None:
+        self._pool = pool
+        self._deadline = deadline
+
+    def __enter__(self) -> Session:
+        self._session = self._pool.take(self._deadline)
+        return self._session
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, MySQLError):
+            self._session.failed(error)
+        known = error is None or isinstance(error, (MySQLError, KvflowError))
+        self._pool.give(self._session, whole=known and not self._session.lost)
 
 
 def _forget_all() -> None:

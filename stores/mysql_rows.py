@@ -35,7 +35,7 @@ def name_of(head: Row) -> str:
 
 def is_whole(head: Row, log: Sequence[bytes]) -> bool:
     """Whether the log has the records that the head counts; a post may have brought more since."""
-    return len(log) >= head[1]
+    return len(log) >= int(head[1])
 
 
 def run_of(head: Row, log: Sequence[bytes] = ()) -> StoredRun:
@@ -68,11 +68,11 @@ def whole_run_of(head: Row, log: Sequence[bytes]) -> StoredRun:
     return run_of(head, log)
 
 
-def entry_of(state: Row) -> tuple[Entry, int]:
-    """What the rules ask of a run, and the server's clock."""
-    *head, token, expires, writer, clock = state
+def entry_of(state: Row) -> Entry:
+    """What the rules ask of a run."""
+    *head, token, expires, writer = state
     try:
-        entry = Entry(
+        return Entry(
             run=run_of(tuple(head)),
             records=head[1],
             token=None if token is None else token.decode(),
@@ -81,4 +81,3 @@ def entry_of(state: Row) -> tuple[Entry, int]:
         )
     except UnicodeDecodeError as error:
         raise Corrupt(f"the lease of run {name_of(tuple(head))} does not decode: {error}") from error
-    return entry, clock

@@ -20,11 +20,12 @@ from typing import Any, NamedTuple
 from kvflow.errors import MissingDriver, NotSupported, TooLarge
 
 try:
-    from pymysql.connections import Connection
+    from pymysql.connections import Connection as Connection
     from pymysql.constants import CLIENT, CR, ER, SERVER_STATUS
     from pymysql.converters import decoders
     from pymysql.cursors import Cursor
-    from pymysql.err import InterfaceError, MySQLError
+    from pymysql.err import InterfaceError
+    from pymysql.err import MySQLError as MySQLError
 except ImportError as error:
     raise MissingDriver("MySQLStore needs PyMySQL: pip install 'kvflow[mysql]'") from error
 

@@ -23,10 +23,13 @@ from kvflow.run import Lease, Status, StoredRun
 
 CLOCK = "TIMESTAMPDIFF(MICROSECOND, DATE'1970-01-01', UTC_TIMESTAMP(3)) DIV 1000"
 
-BEGIN, COMMIT, ROLLBACK = "BEGIN", "COMMIT", "ROLLBACK"
+BEGIN, COMMIT, SKIP = "BEGIN", "COMMIT", "SKIP LOCKED"
 
 EXPIRED, WOKEN = 0, 1
 """The two ways to be due, in the order in which they are served."""
+
+FEW = 8
+"""The most records that are appended one by one, in the packet of their head; more are worth a packet of their own."""
 
 ROWS = 500
 """The most rows that one statement names: beyond a thousand values, some optimizers give up an index."""
@@ -79,10 +82,10 @@ def in_parts(items: Iterable[T], weigh: Callable[[T], int], room: int) -> Iterat
         yield part
 
 
-def _fill(before: str, rows: Iterable[str], after: str = "", *, room: int, between: str = ",") -> Iterator[str]:
+def _fill(before: str, rows: Iterable[str], after: str = "", *, room: int) -> Iterator[str]:
     """As few statements as hold all rows."""
-    for part in in_parts(rows, lambda row: len(row) + len(between), room - len(before) - len(after)):
-        yield before + between.join(part) + after
+    for part in in_parts(rows, lambda row: len(row) + 1, room - len(before) - len(after)):
+        yield before + ",".join(part) + after
 
 
 class Change(NamedTuple):
@@ -104,85 +107,77 @@ class Statements:
         self._runs = f"{prefix}_runs"
         self._log = f"{prefix}_log"
         self._head_where = f"SELECT {', '.join(_HEAD)}, snapshot FROM {self._runs} AS r WHERE"
+        self._into_runs = f"INSERT INTO {self._runs} (run_id, {', '.join(_WRITTEN)}, log_bytes) VALUES "
+        self._into_log = f"INSERT INTO {self._log} (id, seq, record) VALUES "
 
     # One run
 
     def save(self, run: StoredRun, new: Sequence[bytes], lease: Lease | None, room: int) -> list[str]:
-        """One head, and the records if there are any, in one transaction; the count of the head's statement is
-        1 where it was saved, and its last id, but for a birth, the number of records that are then stored."""
+        """A head over exactly the version and the log that its writer knows, and in one transaction its records.
+
+        The head's own statement changes a row if that is what is stored; the next ones go by its count.
+        """
         head = self._birth(run, new, lease) if run.version == 1 else self._rewrite(run, new, lease)
         if not new:
             return [head]
-        append = self._first_records if run.version == 1 else self._more_records
-        return [BEGIN, head, *append(run.run_id, new, room), COMMIT]
+        records = self._first(new, room) if run.version == 1 else self._append(run.seen, new)
+        return [BEGIN, head, *records, COMMIT]
 
     def _birth(self, run: StoredRun, new: Sequence[bytes], lease: Lease | None) -> str:
         held = lease if run.status is Status.RUNNING else None
         values = (
-            *_head(run, run.wake_at, 0),
-            str(len(new)),
-            _text(held and held.token),
-            f"{CLOCK} + {held.ttl}" if held else "NULL",
-            _text(lease and lease.token),
+            *(_text(run.run_id), *_head(run, 0), str(len(new))),
+            *((_text(held.token), f"{CLOCK} + {held.ttl}") if held else ("NULL", "NULL")),
+            *(_text(lease.token) if lease else "NULL", str(_size(new))),
         )
-        return f"{self._into_runs()} VALUES {self._row(run.run_id, values, _size(new))}"
+        return f"{self._into_runs}({','.join(values)})"
 
     def _rewrite(self, run: StoredRun, new: Sequence[bytes], lease: Lease | None) -> str:
-        keeps = lease is not None and run.status is Status.RUNNING
-        values = dict(zip(_WRITTEN, _head(run, None, 0), strict=False))
-        values["wake_at"] = _wake_after_save(run)
-        if run.status is Status.RUNNING and not new:
-            del values["attempt"]
-        if not keeps:
-            values["token"] = "NULL"
-        values["expires_at"] = _prolonged(lease.ttl) if lease and keeps else "NULL"
-        values["writer"] = _text(lease and lease.token)
-        values["log_bytes"] = f"log_bytes + {_size(new)}"
-        values["records"] = f"LAST_INSERT_ID(records + {len(new)})"
+        if lease is not None and run.status is Status.RUNNING:
+            held = f"expires_at = {_prolonged(lease.ttl)}"
+        else:
+            held = "token = NULL, expires_at = NULL"
+        progress = "" if run.status is Status.RUNNING and not new else " attempt = 0,"
         mine = f"token = {_text(lease.token)}" if lease else f"(token IS NULL OR expires_at <= {CLOCK})"
         return (
-            f"UPDATE {self._runs} SET {_assignments(values)} WHERE run_id = {_text(run.run_id)}"
-            f" AND version = {run.version - 1} AND records >= {run.seen} AND {mine}"
+            f"UPDATE {self._runs} SET workflow = {_text(run.workflow)}, status = '{run.status}',"
+            f" version = {run.version}, wake_at = {_number(run.wake_at)}, event = {_text(run.event)},{progress}"
+            f" created_at = {run.created_at}, updated_at = {run.updated_at}, snapshot = {_bytes(run.snapshot)},"
+            f" {held}, writer = {_text(lease.token) if lease else 'NULL'}, log_bytes = log_bytes + {_size(new)},"
+            f" records = IF(LAST_INSERT_ID(id), {run.seen + len(new)}, NULL)"
+            f" WHERE run_id = {_text(run.run_id)} AND version = {run.version - 1} AND records = {run.seen} AND {mine}"
         )
 
-    def _first_records(self, run_id: str, records: Sequence[bytes], room: int) -> Iterator[str]:
-        rows = (f"(LAST_INSERT_ID(), {seq}, {_bytes(record)})" for seq, record in enumerate(records))
-        return _fill(f"INSERT INTO {self._log} (id, seq, record) VALUES ", rows, room=room)
+    def _first(self, new: Sequence[bytes], room: int) -> Iterator[str]:
+        """Records of the run that the statement before has borne."""
+        rows = (f"(LAST_INSERT_ID(),{seq},{_bytes(record)})" for seq, record in enumerate(new))
+        return _fill(self._into_log, rows, room=room)
 
-    def _more_records(self, run_id: str, records: Sequence[bytes], room: int) -> Iterator[str]:
-        """The last records of a run whose head counts them already, if the statement before did something."""
-        done = f"r.run_id = {_text(run_id)} AND ROW_COUNT() > 0"
-        into = f"INSERT INTO {self._log} (id, seq, record) SELECT r.id, r.records - "
-        if len(records) == 1:
-            return iter([f"{into}1, {_bytes(records[0])} FROM {self._runs} AS r WHERE {done}"])
-        rows = (
-            f"SELECT {back}, {_bytes(record)}"
-            for back, record in zip(itertools.count(len(records), -1), records, strict=False)
-        )
-        return _fill(
-            f"{into}v.back, v.record FROM {self._runs} AS r JOIN ({_no_row('back', 'record')}",
-            rows,
-            f") AS v WHERE {done}",
-            room=room,
-            between=" UNION ALL ",
-        )
+    def _append(self, seen: int, new: Sequence[bytes]) -> Iterator[str]:
+        """Records of the run that the statement before has written, if it has.
 
-    def post(self, run_id: str, record: bytes, now: int, wake: bool, room: int) -> list[str]:
-        """One record more for a run that is not over; the first count is 0 where there is none such."""
+        Each by itself: in a union, MariaDB takes a literal of more than 65,532 bytes for an empty one.
+        """
+        for seq, record in enumerate(new, seen):
+            columns = f"(id, seq, record) SELECT LAST_INSERT_ID(), {seq}, {_bytes(record)}"
+            yield f"INSERT INTO {self._log} {columns} FROM DUAL WHERE ROW_COUNT() > 0"
+
+    def post(self, run_id: str, record: bytes, now: int, wake: bool) -> list[str]:
+        """One record more for a run that is not over; the head's statement changes nothing where there is none."""
         woken = f"GREATEST(0, LEAST({now}, {CLOCK}))"
         woken = f"LEAST(COALESCE(wake_at, {woken}), {woken})"
         if not wake:
             woken = f"IF(status = 'waiting' OR token IS NOT NULL, {woken}, wake_at)"
-        values = {
-            "wake_at": woken,
-            "log_bytes": f"log_bytes + {len(record)}",
-            "records": "records + 1",
-        }
+        run = f"run_id = {_text(run_id)}"
         update = (
-            f"UPDATE {self._runs} SET {_assignments(values)} WHERE run_id = {_text(run_id)}"
-            " AND status IN ('running', 'suspended', 'waiting')"
+            f"UPDATE {self._runs} SET wake_at = {woken}, log_bytes = log_bytes + {len(record)}, records = records + 1"
+            f" WHERE {run} AND status IN ('running', 'suspended', 'waiting')"
         )
-        return [BEGIN, update, *self._more_records(run_id, [record], room), COMMIT]
+        insert = (
+            f"INSERT INTO {self._log} (id, seq, record) SELECT id, records - 1, {_bytes(record)} FROM {self._runs}"
+            f" WHERE {run} AND ROW_COUNT() > 0"
+        )
+        return [BEGIN, update, insert, COMMIT]
 
     def head(self, run_id: str) -> str:
         return f"{self._head_where} r.run_id = {_text(run_id)}"
@@ -224,7 +219,7 @@ class Statements:
 
     def lock(self, kind: int, workflow: bytes, now: int, limit: int) -> str:
         """Who is due and locked by nobody, now locked by us."""
-        return f"{self._due('run_id, id, log_bytes', kind, workflow, now, limit)} FOR UPDATE SKIP LOCKED"
+        return f"{self._due('run_id, id, log_bytes', kind, workflow, now, limit)} FOR UPDATE {SKIP}"
 
     def _due(self, columns: str, kind: int, workflow: bytes, now: int, limit: int) -> str:
         index, at, clock = _INDEX[kind]
@@ -282,57 +277,39 @@ class Statements:
             )
         return [*renewals, *holders]
 
-    def states(self, run_ids: Sequence[str], room: int, *, lock: bool = False) -> Iterator[str]:
-        """What the rules ask of these runs, without snapshots; with ``lock``, of those that nobody has locked."""
-        columns = f"{', '.join(_HEAD)}, X'', token, COALESCE(expires_at, 0), writer, {CLOCK}"
+    def states(self, run_ids: Sequence[str], room: int, skip: str) -> Iterator[str]:
+        """What the rules ask of these runs, without snapshots, and a lock on each."""
+        columns = f"{', '.join(_HEAD)}, X'', token, COALESCE(expires_at, 0), writer"
         before = f"SELECT {columns} FROM {self._runs} FORCE INDEX (run_id) WHERE run_id IN ("
-        return _fill(before, map(_text, run_ids), ") FOR UPDATE SKIP LOCKED" if lock else ")", room=room)
+        return _fill(before, map(_text, run_ids), f") FOR UPDATE {skip}", room=room)
 
     def clock(self) -> str:
         return f"SELECT {CLOCK}"
 
     def write(self, changes: Sequence[Change], room: int) -> Iterator[str]:
-        """These entries over what is stored, and their records behind those that there are."""
+        """These entries over what is stored under their keys, where nothing is inserted for it is all there."""
         rows = (
-            f"SELECT {change.key}, {','.join(_entry(change.entry))}, {_size(change.new)}"
+            _row((str(change.key), _text(change.entry.run.run_id)), change)
             for change in sorted(changes, key=lambda change: change.key or 0)
         )
-        values = {name: f"v.{name}" for name in _WRITTEN} | {"log_bytes": "r.log_bytes + v.log_bytes"}
-        yield from _fill(
-            f"UPDATE ({_no_row('id', *_WRITTEN, 'log_bytes')}",
-            rows,
-            f") AS v STRAIGHT_JOIN {self._runs} AS r FORCE INDEX (PRIMARY) ON r.id = v.id"
-            f" SET {', '.join(f'r.{name} = {value}' for name, value in values.items())}",
-            room=room,
-            between=" UNION ALL ",
-        )
-        records = (f"({change.key},{seq},{_bytes(record)})" for change in changes for seq, record in change.records())
-        yield from _fill(f"INSERT INTO {self._log} (id, seq, record) VALUES ", records, room=room)
+        values = {name: f"VALUES({name})" for name in _WRITTEN} | {"log_bytes": "log_bytes + VALUES(log_bytes)"}
+        before = f"INSERT INTO {self._runs} (id, run_id, {', '.join(_WRITTEN)}, log_bytes) VALUES "
+        return _fill(before, rows, f" ON DUPLICATE KEY UPDATE {_assignments(values)}", room=room)
 
     def bear(self, changes: Sequence[Change], room: int) -> Iterator[str]:
-        """New runs with their records."""
+        """New runs, without their records, for which their keys must be known."""
         changes = sorted(changes, key=lambda change: change.entry.run.run_id.encode())
-        rows = (self._row(change.entry.run.run_id, _entry(change.entry), _size(change.new)) for change in changes)
-        yield from _fill(f"{self._into_runs()} VALUES ", rows, room=room)
-        records = (
-            f"SELECT {_text(change.entry.run.run_id)}, {seq}, {_bytes(record)}"
-            for change in changes
-            for seq, record in change.records()
-        )
-        yield from _fill(
-            f"INSERT INTO {self._log} (id, seq, record)"
-            f" SELECT r.id, v.seq, v.record FROM ({_no_row('run_id', 'seq', 'record')}",
-            records,
-            f") AS v STRAIGHT_JOIN {self._runs} AS r FORCE INDEX (run_id) ON r.run_id = v.run_id",
-            room=room,
-            between=" UNION ALL ",
-        )
+        rows = (_row((_text(change.entry.run.run_id),), change) for change in changes)
+        return _fill(self._into_runs, rows, room=room)
 
-    def _into_runs(self) -> str:
-        return f"INSERT INTO {self._runs} (run_id, {', '.join(_WRITTEN)}, log_bytes)"
+    def keys(self, changes: Sequence[Change], room: int) -> Iterator[str]:
+        before = f"SELECT run_id, id FROM {self._runs} FORCE INDEX (run_id) WHERE run_id IN ("
+        return _fill(before, (_text(change.entry.run.run_id) for change in changes), ")", room=room)
 
-    def _row(self, run_id: str, values: Iterable[str], log_bytes: int) -> str:
-        return f"({_text(run_id)}, {', '.join(values)}, {log_bytes})"
+    def append(self, changes: Sequence[Change], room: int) -> Iterator[str]:
+        """The new records of runs whose keys are known."""
+        rows = (f"({change.key},{seq},{_bytes(record)})" for change in changes for seq, record in change.records())
+        return _fill(self._into_log, rows, room=room)
 
     # For people and idle workers
 
@@ -358,18 +335,17 @@ def _assignments(values: Mapping[str, str]) -> str:
     return ", ".join(f"{name} = {value}" for name, value in values.items())
 
 
-def _no_row(*names: str) -> str:
-    """The names of a union's columns, as its first part, which has no rows."""
-    return f"SELECT {', '.join(f'NULL AS {name}' for name in names)} FROM DUAL WHERE FALSE UNION ALL "
+def _row(ids: tuple[str, ...], change: Change) -> str:
+    return f"({','.join(ids)},{','.join(_entry(change.entry))},{_size(change.new)})"
 
 
-def _head(run: StoredRun, wake_at: int | None, attempt: int) -> tuple[str, ...]:
+def _head(run: StoredRun, attempt: int) -> tuple[str, ...]:
     """The first of the columns written, as literals."""
     return (
         _text(run.workflow),
         f"'{run.status}'",
         str(run.version),
-        _number(wake_at),
+        _number(run.wake_at),
         _text(run.event),
         str(attempt),
         str(run.created_at),
@@ -381,20 +357,12 @@ def _head(run: StoredRun, wake_at: int | None, attempt: int) -> tuple[str, ...]:
 def _entry(entry: Entry) -> tuple[str, ...]:
     """All columns written, as literals."""
     return (
-        *_head(entry.run, entry.run.wake_at, entry.run.attempt),
+        *_head(entry.run, entry.run.attempt),
         str(entry.records),
         _text(entry.token),
         "NULL" if entry.token is None else str(entry.expires),
         _text(entry.writer),
     )
-
-
-def _wake_after_save(run: StoredRun) -> str:
-    """A run that comes to rest with records unseen is due now; how many are stored, only the server knows."""
-    if run.status not in (Status.SUSPENDED, Status.WAITING):
-        return _number(run.wake_at)
-    now = run.updated_at if run.wake_at is None else min(run.wake_at, run.updated_at)
-    return f"IF(records > {run.seen}, {now}, {_number(run.wake_at)})"
 
 
 def _prolonged(ttl: int) -> str:
