@@ -9,11 +9,10 @@ from kvflow.stores.schemes import Factory, open_store, register_scheme
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from kvflow.stores.file import FileStore
+    from kvflow.stores.memory import MemoryStore
     from kvflow.stores.mysql import MySQLStore
     from kvflow.stores.postgres import PostgresStore
     from kvflow.stores.redis import RedisStore
-
-    from kvflow.stores.memory import MemoryStore
 
 __all__ = [
     "Factory",
