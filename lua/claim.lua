@@ -29,7 +29,7 @@ local function look(run, log)
     local wrong = damage(head, log)
     return not wrong and head or nil, wrong, found[2]
   end
-  return nil, (found[1] or redis.call('EXISTS', run) == 1) and 'its head or snapshot is not as it was written' or nil
+  return nil, (found[1] or redis.call('EXISTS', run) == 1) and 'its head or its snapshot is not as it was written' or nil
 end
 
 for at, entry in ipairs(entries) do

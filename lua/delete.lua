@@ -11,7 +11,7 @@
 local head, id = read(KEYS[1]), id_of(KEYS[1])
 redis.call('UNLINK', KEYS[1], KEYS[2])
 if head then
-  move(stand(head, id, KEYS[3], KEYS[4]))
+  move(place(head, id, KEYS[3], KEYS[4]))
   redis.call('ZREM', KEYS[5], head.created .. '\n' .. id)
 end
 return false

@@ -1,4 +1,4 @@
--- Looking at candidates before anything is done with them, for due.lua and claim.lua; needs run.lua.
+-- Looking at candidates before anything is done with them, for due.lua and claim.lua; needs run.lua and head.lua.
 --
 -- Between two calls anybody may have taken or deleted a run, so each entry is held against its head.
 -- Nothing is written while looking; what was found wrong is set right by `tidy` afterwards.
@@ -11,7 +11,7 @@ end
 
 -- Whether the entry of this index is where the run stands and, if that is by its lease, that has run out.
 local function is_due(head, index, entry, id, wakes, leases, now)
-  local at, own = stand(head, id, wakes, leases)
+  local at, own = place(head, id, wakes, leases)
   return at == index and own == entry and (at == wakes or tonumber(head.expires) <= now)
 end
 
@@ -24,7 +24,7 @@ local function tidy(found, wakes, leases, latest)
     local name, id = string.match(found.entry, '^([^\n]*)\n%d+\n(.*)$')
     to, after = found.index, name .. '\n' .. digits(latest + 60000) .. '\n' .. id
   elseif found.head then
-    to, after = stand(found.head, id_of(found.run), wakes, leases)
+    to, after = place(found.head, id_of(found.run), wakes, leases)
   end
   if redis.call('ZREM', found.index, found.entry) == 1 and after then redis.call('ZADD', to, 0, after) end
 end

@@ -15,7 +15,7 @@ wrong = damage(head, KEYS[2])
 if wrong then return 'corrupt: ' .. wrong end
 
 local id = id_of(run)
-local from, before = stand(head, id, wakes, leases)
+local from, before = place(head, id, wakes, leases)
 if ARGV[3] == '1' or head.status == 'waiting' or head.token ~= '' then
   local now = math.max(0, math.min(ARGV[2], clock()))
   if head.wake == '' or tonumber(head.wake) > now then head.wake = digits(now) end
@@ -23,5 +23,5 @@ end
 redis.call('RPUSH', KEYS[2], ARGV[1])
 head.records, head.bytes = head.records + 1, head.bytes + #ARGV[1]
 redis.call('HSET', run, 'head', lines_of(head))
-move(from, before, stand(head, id, wakes, leases))
+move(from, before, place(head, id, wakes, leases))
 return 1

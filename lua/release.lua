@@ -12,7 +12,7 @@ if wrong then return 'corrupt: ' .. wrong end
 if not head or head.token ~= ARGV[1] then return false end
 
 local id = id_of(run)
-local from, before = stand(head, id, wakes, leases)
+local from, before = place(head, id, wakes, leases)
 if ARGV[2] ~= '' then
   head.wake = digits(ARGV[2])
 elseif head.wake == '' and head.status == 'running' then
@@ -20,5 +20,5 @@ elseif head.wake == '' and head.status == 'running' then
 end
 head.token, head.expires = '', '0'
 redis.call('HSET', run, 'head', lines_of(head))
-move(from, before, stand(head, id, wakes, leases))
+move(from, before, place(head, id, wakes, leases))
 return false

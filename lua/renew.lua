@@ -11,10 +11,10 @@ end
 
 for count, found in ipairs(held) do
   local head, id = found.head, id_of(found.run)
-  local from, before = stand(head, id, nil, leases)
+  local from, before = place(head, id, nil, leases)
   head.expires = expires
   redis.call('HSET', found.run, 'head', lines_of(head))
-  move(from, before, stand(head, id, nil, leases))
+  move(from, before, place(head, id, nil, leases))
   renewed[count] = found.at
 end
 return renewed
