@@ -1,7 +1,7 @@
 """Runs in plain files, for one machine and its local disk; a person can read the place with ``ls``.
 
     format               the layout's version
-    runs/<2>/<name>.run  one file a run: its head and its log (file_run)
+    runs/<0-f>/          one file a run: its head and its log (file_run)
     leases               who holds what (file_leases)
     index/               hints at wakes and births, made anew after each boot (file_index, file_hints)
     locks/               never unlinked (file_lock)
@@ -67,7 +67,7 @@ class FileStore(Store):
         checks.check_run_id(run_id)
         deadline = self._deadline()
         with (
-            self._directory.locks.stripe(file_name(run_id)[0], deadline),
+            self._directory.stripe(run_id).held(deadline),
             self._directory.indexed(deadline),
         ):
             look = self._directory.look(run_id, log)
@@ -77,7 +77,8 @@ class FileStore(Store):
     def delete(self, run_id: str) -> None:
         checks.check_run_id(run_id)
         deadline, path = self._deadline(), self._directory.path(run_id)
-        with self._directory.locks.stripe(file_name(run_id)[0], deadline) as stripe:
+        with self._directory.stripe(run_id).held(deadline) as stripes:
+            stripe = stripes.of(file_name(run_id)[0])
             with self._directory.indexed(deadline) as index:
                 if not os.path.exists(path):
                     return
@@ -106,7 +107,7 @@ class FileStore(Store):
         with self._directory.indexed(deadline) as index:
             if next(index.due(now, self._clock(), names), None) is None:
                 return []
-        with self._directory.locks.stripes(None, deadline), self._directory.indexed(deadline) as index:
+        with self._directory.locks.all_stripes().held(deadline), self._directory.indexed(deadline) as index:
             taken = self._take(index, now, limit, lease, names)
             leases = os.dup(index.leases.fd) if taken else -1
         if taken:
@@ -119,7 +120,7 @@ class FileStore(Store):
         checks.check_lease(lease)
         deadline = self._deadline()
         with (
-            self._directory.locks.stripe(file_name(run_id)[0], deadline),
+            self._directory.stripe(run_id).held(deadline),
             self._directory.indexed(deadline) as index,
         ):
             look = self._directory.look(run_id, log=True)
@@ -190,15 +191,14 @@ class FileStore(Store):
         checks.check_after(after)
         status = checks.check_status(status)
         rows: Runs = []
-        while len(rows) < limit:
+        while (wanted := min(_LISTED, limit - len(rows))) > 0:
             with self._directory.indexed(self._deadline()) as index:
-                births = tuple(islice(index.births.descending(BIRTHS, after), _LISTED))
-                listed = self._born(births, index)
-            rows += (run for run in listed if status in (None, run.status))
-            if len(births) < _LISTED:
+                births = tuple(islice(index.births.descending(BIRTHS, after), wanted))
+                rows += (run for run in self._born(births, index) if status in (None, run.status))
+            if len(births) < wanted:
                 break
             after = births[-1]
-        return rows[:limit]
+        return rows
 
     @at_the_edge
     def next_wake(self, workflows: Iterable[str] | None = None) -> int | None:

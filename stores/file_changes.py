@@ -9,13 +9,13 @@ its place. Only then is anybody told, so a change is either on the disk or nobod
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from typing import Generic, TypeVar, cast
 
 from kvflow.errors import KvflowError
 from kvflow.rules import Entry
 from kvflow.stores.file_directory import Directory, check_id
-from kvflow.stores.file_disk import file_name, make_directory, put, sync_directory, unavailable
+from kvflow.stores.file_disk import file_name, put, sync_directory, unavailable
 from kvflow.stores.file_lock import Stripe
 from kvflow.stores.file_run import Head, RunFile, born, write_birth
 
@@ -42,6 +42,7 @@ class Change(Generic[Result]):
         self.before: Entry | None = None
         self.head: Head | None = None
         self.file: RunFile | None = None
+        self.birth = False
 
     @property
     def outcome(self) -> Result | KvflowError:
@@ -51,11 +52,6 @@ class Change(Generic[Result]):
     @outcome.setter
     def outcome(self, outcome: Result | KvflowError) -> None:
         self._outcome = outcome
-
-    @property
-    def written(self) -> bool:
-        """Whether there is something to write, and so far it went well."""
-        return self.head is not None and not isinstance(self.outcome, KvflowError)
 
 
 def rounds(changes: Sequence[Change[Result]]) -> Iterator[list[Change[Result]]]:
@@ -84,25 +80,36 @@ class Round(Generic[Result]):
 
     def run(self, deadline: float) -> None:
         """Give every change its outcome."""
-        digests = [change.digest for change in self._changes]
-        with ExitStack() as files, self._directory.locks.stripes(digests, deadline) as self._stripes:
+        self._stripes = self._directory.locks.stripes([change.digest for change in self._changes])
+        with self._stripes.held(deadline):
+            try:
+                self._run(deadline)
+            finally:
+                for change in self._changes:
+                    if change.file is not None:
+                        change.file.close()
+
+    def _run(self, deadline: float) -> None:
+        with self._directory.indexed(deadline) as self._index:
+            self._each(self._changes, self._decide)
+        written = [change for change in self._changes if change.head is not None]
+        if any(change.birth for change in written):
+            written = self._each(written, self._write_birth)
+        written = self._each(written, self._sync)
+        if any(change.birth or _dropped(change) for change in written):
             with self._directory.indexed(deadline) as self._index:
-                self._each(self._changes, lambda change: self._decide(change, files))
-            self._each(self._written(), self._sync)
-            if any(_unsettled(change) for change in self._written()):
-                with self._directory.indexed(deadline) as self._index:
-                    self._each(self._written(), self._settle)
-            self._sync_names()
-            for change in self._written():
-                self._tidy(change)
-            for stripe in self._notes.keys() - self._failed:
+                written = self._each(written, self._settle)
+            self._sync_names(written)
+        for change in written:
+            if change.file is not None and change.head is not None and change.file.dead(change.head):
+                self._rewrite(change.file)
+        for stripe in self._notes:
+            if stripe not in self._failed:
                 stripe.clear()
 
-    def _written(self) -> list[Change[Result]]:
-        return [change for change in self._changes if change.written]
-
-    def _each(self, changes: Sequence[Change[Result]], step: Callable[[Change[Result]], None]) -> None:
-        """Take a step with every change; what goes wrong is that one's outcome alone."""
+    def _each(self, changes: Sequence[Change[Result]], step: Callable[[Change[Result]], None]) -> list[Change[Result]]:
+        """Take a step with every change, and give those that went well; an error is the outcome of its own alone."""
+        well: list[Change[Result]] = []
         for change in changes:
             try:
                 step(change)
@@ -110,19 +117,21 @@ class Round(Generic[Result]):
                 change.outcome = error
             except OSError as error:
                 self._fail(change, error)
+            else:
+                well.append(change)
+        return well
 
     def _fail(self, change: Change[Result], error: OSError) -> None:
         """The note of the run stays, so that whoever comes next makes sure of what is on the disk."""
-        self._failed.add(self._stripes[change.digest])
+        self._failed.add(self._stripes.of(change.digest))
         change.outcome = unavailable(error)
         change.outcome.__cause__ = error
 
-    def _decide(self, change: Change[Result], files: ExitStack) -> None:
+    def _decide(self, change: Change[Result]) -> None:
         """Ask the rule, and append what it answers."""
         state = None
         change.file = RunFile.open(self._directory.path(change.run_id))
         if change.file is not None:
-            files.enter_context(change.file)
             state = change.file.head()
             check_id(change.file, state, change.run_id)
             change.before = self._index.current(state)
@@ -130,7 +139,7 @@ class Round(Generic[Result]):
         if after is None or after is change.before:
             return
         if change.file is None or state is None or change.before is None:
-            change.head = born(after, change.new)
+            change.birth, change.head = True, born(after, change.new)
             return
         head = state.next(after, change.new)
         self._index.expect(change.before, state, after)
@@ -139,23 +148,24 @@ class Round(Generic[Result]):
         change.head = head
 
     def _note(self, change: Change[Result]) -> None:
-        stripe = self._stripes[change.digest]
+        stripe = self._stripes.of(change.digest)
         notes = self._notes.setdefault(stripe, [])
         notes.append(self._directory.note(change.run_id))
         stripe.note(notes)
 
+    def _write_birth(self, change: Change[Result]) -> None:
+        """Write a birth beside its place, unsynced: of many files the first sync does most for the rest."""
+        if change.birth and change.head is not None:
+            change.file = write_birth(self._directory.path(change.run_id), change.head, change.new)
+
     def _sync(self, change: Change[Result]) -> None:
-        """Bring what was appended to the disk, or a birth beside its place."""
+        """Bring what was written to the disk."""
         if change.file is not None:
             change.file.sync()
-        elif change.head is not None:
-            path = self._directory.path(change.run_id)
-            make_directory(os.path.dirname(path))
-            write_birth(path, change.head, change.new)
 
     def _settle(self, change: Change[Result]) -> None:
         """Put a birth in its place; take away the lease of a run that came to rest."""
-        if change.file is None and change.head is not None:
+        if change.birth and change.head is not None:
             self._index.expect(None, change.head, change.head.entry)
             self._note(change)
             put(self._directory.path(change.run_id))
@@ -163,11 +173,11 @@ class Round(Generic[Result]):
             with suppress(OSError):  # the save has happened; whoever comes upon the line takes it away
                 self._index.leases.drop([change.run_id])
 
-    def _sync_names(self) -> None:
+    def _sync_names(self, written: Sequence[Change[Result]]) -> None:
         """Bring the names of births to the disk."""
-        of = dict[str, list[Change[Result]]]()
-        for change in self._written():
-            if change.file is None:
+        of: dict[str, list[Change[Result]]] = {}
+        for change in written:
+            if change.birth:
                 of.setdefault(os.path.dirname(self._directory.path(change.run_id)), []).append(change)
         for directory, births in of.items():
             try:
@@ -176,19 +186,14 @@ class Round(Generic[Result]):
                 for change in births:
                     self._fail(change, error)
 
-    def _tidy(self, change: Change[Result]) -> None:
+    def _rewrite(self, file: RunFile) -> None:
         """Write a file anew that is mostly dead heads; the change has happened, whatever comes of this."""
-        if change.file is not None and change.head is not None and change.file.dead(change.head):
-            try:
-                change.file.rewrite()
-            except (OSError, KvflowError) as error:
-                _log.warning("%s keeps its dead heads for now: %s", change.file.path, error)
+        try:
+            file.rewrite()
+        except (OSError, KvflowError) as error:
+            _log.warning("%s keeps its dead heads for now: %s", file.path, error)
 
 
 def _dropped(change: Change[Result]) -> bool:
     held = change.before is not None and change.before.token is not None
     return held and change.head is not None and change.head.entry.token is None
-
-
-def _unsettled(change: Change[Result]) -> bool:
-    return change.file is None or _dropped(change)

@@ -3,16 +3,15 @@
 import logging
 import os
 import weakref
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import NamedTuple
 
 from kvflow.errors import Corrupt, KvflowError
 from kvflow.rules import Entry
-from kvflow.stores.file_disk import BESIDE, file_name, make_directory, make_root, sync_directory
+from kvflow.stores.file_disk import BESIDE, file_name, make_directories, make_root, sync_directory
 from kvflow.stores.file_index import Index
-from kvflow.stores.file_lock import Locks
-from kvflow.stores.file_recovery import SUFFIX, check_format, is_current, rebuild
+from kvflow.stores.file_lock import STRIPES, Locks, Stripes
+from kvflow.stores.file_recovery import SUFFIX, check_format, is_current, rebuild, write_format
 from kvflow.stores.file_run import Head, RunFile
 
 _log = logging.getLogger("kvflow.stores")
@@ -39,38 +38,39 @@ class Directory:
     def open(self, deadline: float) -> None:
         """Lay out what is missing, and make the index anew where it is not of this boot."""
         make_root(self.root)
-        make_directory(f"{self.root}/locks")
+        make_directories(self.root, ["locks"])
         with self.locks.index.held(deadline):
-            check_format(self.root)
-            make_directory(f"{self.root}/runs")
+            if not check_format(self.root):
+                make_directories(self.root, ["runs"])
+                make_directories(f"{self.root}/runs", STRIPES)
+                write_format(self.root)
             if not is_current(self.root):
                 rebuild(self.root, self.index)
 
-    @contextmanager
-    def indexed(self, deadline: float) -> Generator[Index]:
-        """Hold the index lock, with the leases read; what goes wrong on the way is forgotten and read again."""
-        with self.locks.index.held(deadline):
-            try:
-                self.index.leases.read()
-                if self.index.garbled:
-                    _log.warning("%s holds lines that nobody wrote so: it is made anew", self.index.directory)
-                    rebuild(self.root, self.index)
-                yield self.index
-            except KvflowError:
-                raise
-            except BaseException:
-                self.index.close()
-                raise
+    def indexed(self, deadline: float) -> "Indexed":
+        """Hold the index lock, to be given back by ``with``."""
+        return Indexed(self, deadline)
+
+    def refresh(self) -> None:
+        """Read what others wrote to the leases, and make the index anew where it cannot be read."""
+        self.index.leases.read()
+        if self.index.garbled:
+            _log.warning("%s holds lines that nobody wrote so: it is made anew", self.index.directory)
+            rebuild(self.root, self.index)
+
+    def stripe(self, run_id: str) -> Stripes:
+        """The stripe of one run."""
+        return self.locks.stripes([file_name(run_id)[0]])
 
     def path(self, run_id: str) -> str:
         """Where a run's file lies, or would."""
         digest, name = file_name(run_id)
-        return f"{self.root}/runs/{digest[:2]}/{name}{SUFFIX}"
+        return f"{self.root}/runs/{digest[0]}/{name}{SUFFIX}"
 
     def note(self, run_id: str) -> str:
         """What a stripe's note calls the run."""
         digest, name = file_name(run_id)
-        return f"{digest[:2]}/{name}{SUFFIX}"
+        return f"{digest[0]}/{name}{SUFFIX}"
 
     def look(self, run_id: str, log: bool = False) -> Look | None:
         """What is stored of a run, under the index lock; None where there is none."""
@@ -104,8 +104,33 @@ class Directory:
                     file.settle()
                 except Corrupt as error:
                     _log.warning("a write that was not finished is left as it is: %s", error)
-        if os.path.isdir(os.path.dirname(path)):
-            sync_directory(os.path.dirname(path))
+        sync_directory(os.path.dirname(path))
+
+
+class Indexed:
+    """The index while its lock is held; what goes wrong meanwhile is forgotten and read again."""
+
+    def __init__(self, directory: Directory, deadline: float) -> None:
+        self._directory = directory
+        self._deadline = deadline
+
+    def __enter__(self) -> Index:
+        directory = self._directory
+        directory.locks.index.held(self._deadline)
+        try:
+            directory.refresh()
+        except BaseException:
+            directory.index.close()
+            directory.locks.index.__exit__()
+            raise
+        return directory.index
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is not None and not issubclass(kind, KvflowError):
+                self._directory.index.close()
+        finally:
+            self._directory.locks.index.__exit__()
 
 
 def check_id(file: RunFile, head: Head, run_id: str) -> None:

@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import lru_cache, wraps
 from hashlib import sha256
@@ -71,8 +71,10 @@ def unavailable(error: OSError) -> StoreUnavailable:
 def make_root(path: str) -> None:
     """Make the store's directory, and those above it, where they are missing."""
     try:
-        os.makedirs(os.path.dirname(path) or "/", exist_ok=True)
-        make_directory(path)
+        parent, name = os.path.split(path)
+        os.makedirs(parent, exist_ok=True)
+        if name:
+            make_directories(parent, [name])
         os.listdir(path)
     except _MISPLACED as error:
         raise InvalidArgument(
@@ -81,15 +83,19 @@ def make_root(path: str) -> None:
         ) from error
 
 
-def make_directory(path: str) -> None:
-    """Make one directory, durably; nothing where it is there."""
-    try:
-        os.mkdir(path, DIRECTORY_MODE)
-    except FileExistsError:
-        if not os.path.isdir(path):
-            raise
-    else:
-        sync_directory(os.path.dirname(path))
+def make_directories(parent: str, names: Iterable[str]) -> None:
+    """Make directories in another, durably; nothing of what is there."""
+    made = False
+    for name in names:
+        try:
+            os.mkdir(f"{parent}/{name}", DIRECTORY_MODE)
+        except FileExistsError:
+            if not os.path.isdir(f"{parent}/{name}"):
+                raise
+        else:
+            made = True
+    if made:
+        sync_directory(parent)
 
 
 def sync(fd: int) -> None:
@@ -127,22 +133,19 @@ def write_whole(fd: int, data: bytes, at: int) -> None:
         written = os.pwrite(fd, data, at)
 
 
-def write_beside(path: str, data: bytes, durable: bool = True) -> None:
-    """Write a whole file beside the one whose place it is to take."""
+def write_beside(path: str, data: bytes) -> int:
+    """Write a whole file beside the one whose place it is to take; gives it open, not yet synced."""
     beside = f"{path}{BESIDE}"
+    fd = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC, FILE_MODE)
     try:
-        fd = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC, FILE_MODE)
-        try:
-            write_whole(fd, data, 0)
-            if durable:
-                sync(fd)
-        finally:
-            os.close(fd)
+        write_whole(fd, data, 0)
     except OSError as error:
+        os.close(fd)
         with suppress(OSError):  # what is left beside is overwritten by the next one
             os.unlink(beside)
         error.filename = path
         raise
+    return fd
 
 
 def put(path: str) -> None:
@@ -152,7 +155,12 @@ def put(path: str) -> None:
 
 def replace_file(path: str, data: bytes, durable: bool = True) -> None:
     """Write a whole file and put it in its place."""
-    write_beside(path, data, durable)
+    fd = write_beside(path, data)
+    try:
+        if durable:
+            sync(fd)
+    finally:
+        os.close(fd)
     put(path)
     if durable:
         sync_directory(os.path.dirname(path))

@@ -17,15 +17,14 @@ last one died or failed before its write was on the disk, and settles those runs
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable
-from contextlib import ExitStack, contextmanager
-from types import TracebackType
+from collections.abc import Callable, Iterable, Sequence
 from typing import Self
 
 from kvflow.errors import StoreUnavailable
 from kvflow.stores.file_disk import FILE_MODE, lock, unlock
 
-STRIPES = 16
+STRIPES = "0123456789abcdef"
+"""The first digit of a run's digest names its stripe, and the directory that its file lies in."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.00002, 0.005
 _WRITING, _SETTLED, _NOTE_END = b"1", b"0", b"\n\n"
@@ -55,9 +54,7 @@ class Lock:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         try:
             unlock(self._fd)
         finally:
@@ -104,6 +101,10 @@ class Lock:
 class Stripe(Lock):
     """The lock of some runs, and the note of which of them are being written."""
 
+    def __init__(self, path: str, digit: str) -> None:
+        super().__init__(path)
+        self.digit = digit
+
     def note(self, names: Iterable[str]) -> None:
         """Say that these runs' files are being written and are not yet on the disk."""
         os.pwrite(self._fd, _WRITING + "\n".join(names).encode() + _NOTE_END, 0)
@@ -120,42 +121,63 @@ class Stripe(Lock):
         os.pwrite(self._fd, _SETTLED, 0)
 
 
+class Stripes:
+    """Some stripes, taken together in their order and settled before anything else is done under them."""
+
+    def __init__(self, stripes: Sequence[Stripe], settle: Callable[[str], None]) -> None:
+        self._stripes = stripes
+        self._settle = settle
+        self._taken: list[Stripe] = []
+
+    def of(self, digest: str) -> Stripe:
+        """The stripe of one run, held among these."""
+        return next(stripe for stripe in self._stripes if stripe.digit == digest[0])
+
+    def held(self, deadline: float) -> Self:
+        """Take them all, to be given back by ``with``."""
+        try:
+            for stripe in self._stripes:
+                self._taken.append(stripe.held(deadline))
+                if names := stripe.noted():
+                    for name in names:
+                        self._settle(name)
+                    stripe.clear()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._taken:
+            self._taken.pop().__exit__()
+
+
 class Locks:
     """The index lock and the stripes of one store."""
 
     def __init__(self, directory: str, settle: Callable[[str], None]) -> None:
         self._settle = settle
         self.index = Lock(f"{directory}/index")
-        self._stripes = [Stripe(f"{directory}/stripe-{number:02}") for number in range(STRIPES)]
+        self._stripes = [Stripe(f"{directory}/stripe-{digit}", digit) for digit in STRIPES]
 
-    @contextmanager
-    def stripes(self, digests: Iterable[str] | None, deadline: float) -> Generator[dict[str, Stripe]]:
-        """Hold the stripes of these runs, or all; gives each digest its stripe."""
-        of = {digest: self._stripes[int(digest[:2], 16) % STRIPES] for digest in digests or ()}
-        wanted = self._stripes if digests is None else [stripe for stripe in self._stripes if stripe in of.values()]
-        with ExitStack() as stack:
-            for stripe in wanted:
-                stack.enter_context(stripe.held(deadline))
-                self._check(stripe)
-            yield of
+    def stripes(self, digests: Sequence[str]) -> Stripes:
+        """The stripes of these runs."""
+        digits = {digest[0] for digest in digests}
+        return Stripes([stripe for stripe in self._stripes if stripe.digit in digits], self._settle)
 
-    @contextmanager
-    def stripe(self, digest: str, deadline: float) -> Generator[Stripe]:
-        """Hold the stripe of one run."""
-        with self._stripes[int(digest[:2], 16) % STRIPES].held(deadline) as stripe:
-            self._check(stripe)
-            yield stripe
-
-    def _check(self, stripe: Stripe) -> None:
-        if names := stripe.noted():
-            for name in names:
-                self._settle(name)
-            stripe.clear()
+    def all_stripes(self) -> Stripes:
+        """The stripes of all runs."""
+        return Stripes(self._stripes, self._settle)
 
     def forget(self) -> None:
+        """Let go of what a forked child inherited, which is its parent's."""
         for each in (self.index, *self._stripes):
             each.forget()
 
     def close(self, deadline: float) -> None:
+        """Close every file; they are opened again where needed."""
         for each in (self.index, *self._stripes):
             each.close(deadline)

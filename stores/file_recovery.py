@@ -9,7 +9,10 @@ that no living writer left a note of.
 import logging
 import os
 import shutil
+from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
+from operator import attrgetter
 
 import msgspec
 
@@ -30,6 +33,8 @@ SCHEMA = 1
 
 SUFFIX = ".run"
 
+_BATCH = 50_000
+
 _log = logging.getLogger("kvflow.stores")
 
 
@@ -37,19 +42,24 @@ class _Format(msgspec.Struct, forbid_unknown_fields=False):
     kvflow: int
 
 
-def check_format(root: str) -> None:
-    """Refuse a directory that a newer kvflow laid out; say of a new one that it is ours."""
+def check_format(root: str) -> bool:
+    """Whether the directory is laid out as a store; one laid out by a newer kvflow is refused."""
     path = f"{root}/format"
     written = read_file(path)
     if written is None:
-        replace_file(path, b'{"kvflow": %d}\n' % SCHEMA)
-        return
+        return False
     try:
         found = msgspec.json.decode(written, type=_Format).kvflow
     except msgspec.DecodeError as error:
         raise Corrupt(f'{path} is garbled ({error}): it must be {{"kvflow": {SCHEMA}}}') from error
     if found > SCHEMA:
         raise SchemaTooNew(f"{path} says schema {found} and this kvflow knows {SCHEMA}: use the newer kvflow")
+    return True
+
+
+def write_format(root: str) -> None:
+    """Say that the directory is laid out."""
+    replace_file(f"{root}/format", b'{"kvflow": %d}\n' % SCHEMA)
 
 
 def is_current(root: str) -> bool:
@@ -72,33 +82,37 @@ def rebuild(root: str, index: Index) -> None:
     for directory in ("index", "index/wakes", "index/births"):
         os.mkdir(f"{root}/{directory}", DIRECTORY_MODE)
     held = list[tuple[Head, Entry]]()
-    for directory in sorted(os.listdir(f"{root}/runs")):
-        _hint(_states(f"{root}/runs/{directory}", index), index, held)
+    for batch in _batches(_heads(f"{root}/runs")):
+        states = [(head, index.current(head)) for head in batch]
+        held += (state for state in states if state[1].token is not None)
+        _hint([entry for _, entry in states], index)
     index.keep(held)
     replace_file(f"{root}/index/boot", boot().encode(), durable=False)
 
 
-def _hint(states: list[tuple[Head, Entry]], index: Index, held: list[tuple[Head, Entry]]) -> None:
-    """Write the hints of these runs; those that are held are put with ``held``."""
+def _hint(entries: list[Entry], index: Index) -> None:
+    """Write the hints of these runs; those that are held have their leases."""
     wakes = dict[str, list[Pair]]()
-    for head, entry in states:
-        run = entry.run
-        if entry.token is not None:
-            held.append((head, entry))
-        elif run.wake_at is not None:
-            wakes.setdefault(run.workflow, []).append((run.wake_at, run.run_id))
-    index.births.add_many(BIRTHS, [(entry.run.created_at, entry.run.run_id) for _, entry in states])
+    for entry in entries:
+        if entry.token is None and entry.run.wake_at is not None:
+            wakes.setdefault(entry.run.workflow, []).append((entry.run.wake_at, entry.run.run_id))
+    index.births.add_many(BIRTHS, [(entry.run.created_at, entry.run.run_id) for entry in entries])
     for workflow, pairs in wakes.items():
         index.wakes.add_many(workflow, pairs)
 
 
-def _states(directory: str, index: Index) -> list[tuple[Head, Entry]]:
-    """The heads of one directory of runs, and the entries with their leases."""
-    states = list[tuple[Head, Entry]]()
-    for name in os.listdir(directory):
-        if name.endswith(SUFFIX) and (head := _recovered(f"{directory}/{name}")) is not None:
-            states.append((head, index.current(head)))
-    return states
+def _batches(heads: Iterator[Head]) -> Iterator[list[Head]]:
+    """The heads, some at a time: many, for each batch writes to many buckets, and yet a bounded number."""
+    while batch := list(islice(heads, _BATCH)):
+        yield batch
+
+
+def _heads(directory: str) -> Iterator[Head]:
+    """The head of every run that can be read."""
+    for part in sorted(os.scandir(directory), key=attrgetter("name")):
+        for file in os.scandir(part) if part.is_dir() else ():
+            if file.name.endswith(SUFFIX) and (head := _recovered(file.path)) is not None:
+                yield head
 
 
 def _recovered(path: str) -> Head | None:

@@ -37,7 +37,7 @@ LARGEST = 2**28
 _HEADER = struct.Struct("<8s8sQI4x")
 _PREFIX = struct.Struct("<4sIII")
 _TRAILER = struct.Struct("<III4s")
-_LENGTH = struct.Struct("<I")
+_LENGTH = _HEAD_LENGTH = struct.Struct("<I")
 _FILE, _FRAME, _END = b"kvflow1\n", b"\nKVf", b"fVK\n"
 
 _SECTOR = 512
@@ -89,6 +89,9 @@ class RunFile:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         os.close(self.fd)
 
     def head(self) -> Head:
@@ -145,7 +148,7 @@ class RunFile:
         """The head, after a power cut: the last frame is checked whole, and cut off if it is torn."""
         head = self.head()
         frame = _TRAILER.unpack(self._read(self.end - _TRAILER.size, _TRAILER.size))[2] + _PREFIX.size
-        if _body(memoryview(self._read(self.end - frame, frame)), 0) is None:
+        if _whole_until(memoryview(self._read(self.end - frame, frame)), 0) != frame:
             head = self.whole()[0]
         if self.cut():
             self.sync()
@@ -205,29 +208,22 @@ class RunFile:
         """Every frame from the first: the last head, all records, and where the last whole frame ends."""
         view, at = memoryview(data), _HEADER.size
         packed, log = b"", list[bytes]()
-        while at < len(data):
-            body = _body(view, at)
-            if body is None:
-                if at < floor or not _torn(view, at):
-                    raise self._corrupt(f"the frame at byte {at} is garbled")
-                break
-            packed = self._unpack(body, log) or packed
-            at += _PREFIX.size + len(body)
+        while (end := _whole_until(view, at)) > at:
+            head = end - _TRAILER.size - _HEAD_LENGTH.unpack_from(view, end - _TRAILER.size)[0]
+            start = at + _PREFIX.size
+            while start < head:
+                (length,) = _LENGTH.unpack_from(view, start)
+                start += _LENGTH.size + length
+                log.append(data[start - length : start])
+            if start != head:
+                raise self._corrupt("a record's length contradicts its frame")
+            packed = data[head : end - _TRAILER.size] or packed
+            at = end
+        if at < len(data) and (at < floor or not _torn(view, at)):
+            raise self._corrupt(f"the frame at byte {at} is garbled")
         if at < floor or not packed:
             raise self._corrupt(f"it ends at byte {len(data)}, and {floor} bytes were stored")
         return packed, tuple(log), at
-
-    def _unpack(self, body: memoryview, log: list[bytes]) -> bytes:
-        """Add a frame's records to the log; gives its head."""
-        end = len(body) - _TRAILER.size - _TRAILER.unpack_from(body, len(body) - _TRAILER.size)[0]
-        at = 0
-        while at < end:
-            (length,) = _LENGTH.unpack_from(body, at)
-            at += _LENGTH.size + length
-            log.append(bytes(body[at - length : at]))
-        if at != end:
-            raise self._corrupt("a record's length contradicts its frame")
-        return bytes(body[end : -_TRAILER.size])
 
     def _decode(self, packed: bytes) -> Head:
         try:
@@ -244,9 +240,9 @@ def born(entry: Entry, new: Sequence[bytes]) -> Head:
     return Head(entry, 1, os.urandom(8).hex(), _living(new))
 
 
-def write_birth(path: str, head: Head, new: Sequence[bytes]) -> None:
-    """Write a new run's file durably beside its place, into which ``put`` brings it."""
-    write_beside(path, _file(head, new))
+def write_birth(path: str, head: Head, new: Sequence[bytes]) -> RunFile:
+    """Write a new run's file beside its place, into which ``put`` brings it once it is synced."""
+    return RunFile(path, write_beside(path, _file(head, new)))
 
 
 def check_size(run_id: str, snapshot: bytes, new: Sequence[bytes]) -> None:
@@ -299,16 +295,16 @@ def _frame(head: Head | None, records: Sequence[bytes], at: int) -> bytes:
     return prefix[:12] + _LENGTH.pack(crc32(prefix[:12])) + whole
 
 
-def _body(view: memoryview, at: int) -> memoryview | None:
-    """The body of the frame at ``at``; None where it is not whole."""
+def _whole_until(view: memoryview, at: int) -> int:
+    """Where the frame at ``at`` ends; ``at`` itself where no whole frame is there."""
     start = at + _PREFIX.size
     if start > len(view):
-        return None
+        return at
     magic, length, check, own = _PREFIX.unpack_from(view, at)
-    if magic != _FRAME or crc32(view[at : at + 12]) != own or length < _TRAILER.size or start + length > len(view):
-        return None
-    body = view[start : start + length]
-    return body if crc32(body) == check else None
+    end = start + length
+    if magic != _FRAME or end > len(view) or length < _TRAILER.size:
+        return at
+    return end if crc32(view[start:end]) == check and crc32(view[at : at + 12]) == own else at
 
 
 def _torn(view: memoryview, at: int) -> bool:
