@@ -22,8 +22,6 @@ class TestSQLiteStoreBare(PrimitivesContract):
         return partial(SQLiteStore, tmp_path / "runs.db")
 
 
-# Derived loads each held run one by one, and the suite holds two thousand: seconds, or minutes beside other work.
-@pytest.mark.timeout(300)
 class TestDerivedFromSQLiteStore(StoreContract):
     @pytest.fixture
     def open(self, tmp_path: Path) -> Open:
