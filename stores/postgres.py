@@ -78,21 +78,24 @@ class PostgresStore(Store):
 
     def _save(self, run: StoredRun, new: Sequence[bytes], lease: Lease | None, again: bool = False) -> int:
         """``again``: it may have been sent before, and the answer have been lost."""
-        statement = self._sql.save if run.version > 1 else self._sql.birth
+        values = values_of(run, new, lease)
+        if len(new) == 1:
+            call = (self._sql.save_one if run.version > 1 else self._sql.birth_one)(record=new[0], **values)
+        else:
+            call = (self._sql.save if run.version > 1 else self._sql.birth)(records=new, **values)
         while True:
             if run.version > 1 or not run.seen:
-                answer = self._write(statement(records=new, **values_of(run, new, lease)))
+                answer = self._write(call)
                 again = again or answer.again
                 if answer.results[0].ntuples:
-                    return rows.read_numbers(answer.results[0], 0)[0] - len(new) - run.seen
+                    return rows.read_number(answer.results[0]) - len(new) - run.seen
             entry, clock = rows.read_entry(self._read(self._sql.judge(run_id=run.run_id)).results[0])
             try:
                 after, unseen = rules.saved(entry, run, len(new), lease, clock)
             except Conflict as conflict:
                 if again and lease is None:
-                    raise StoreUnavailable(
-                        f"the connection was lost while saving, perhaps after it: {conflict}"
-                    ) from conflict
+                    doubt = f"the connection was lost in a save, perhaps after it was done: {conflict}"
+                    raise StoreUnavailable(doubt) from conflict
                 raise
             if after is entry:
                 return unseen
@@ -233,7 +236,7 @@ class PostgresStore(Store):
         for place, run_id in enumerate(ids):
             if run_id in found:
                 try:
-                    yield run_id, rows.read_run(answer.results[0], found[run_id], logs and logs[place])
+                    yield run_id, rows.read_run(answer.results[0], found[run_id], logs[place] if logs else None)
                 except Corrupt as error:
                     yield run_id, error
 

@@ -82,7 +82,7 @@ def call_of(batch: Sequence[Save], statement: Statement) -> Call:
 
 
 def save_many(saves: Sequence[Save], save_batch: Callable[[Sequence[Save]], Outcomes]) -> Outcomes:
-    """What became of each entry. A server that is away from the start is raised; later it is what became of the rest."""
+    """What became of each entry. A server away from the start is raised, later it befalls the rest."""
     outcomes: dict[int, int | KvflowError] = {}
     for place, (save, refusal) in enumerate(zip(saves, check_each(saves), strict=True)):
         if (error := refusal or _refusal(save)) is not None:

@@ -141,10 +141,9 @@ class UsersConnections:
 
     def _connect(self) -> Connection[Any]:
         conninfo: Any = self._pool.conninfo
-        kwargs: Any = self._pool.kwargs
-        return self._pool.connection_class.connect(
-            conninfo() if callable(conninfo) else conninfo, **((kwargs() if callable(kwargs) else kwargs) or {})
-        )
+        made: Any = self._pool.kwargs
+        kwargs: Any = made() if callable(made) else made
+        return self._pool.connection_class.connect(conninfo() if callable(conninfo) else conninfo, **(kwargs or {}))
 
     @property
     def spare(self) -> int:

@@ -32,6 +32,11 @@ def read_names(result: PGresult, column: int = 0) -> list[str]:
     return [(result.get_value(row, column) or b"").decode() for row in range(result.ntuples)]
 
 
+def read_number(result: PGresult) -> int:
+    """The only value, which is not NULL."""
+    return _number(result.get_value(0, 0))
+
+
 def read_numbers(result: PGresult, column: int) -> list[int]:
     """A column of numbers of which none is NULL."""
     return [_number(result.get_value(row, column)) for row in range(result.ntuples)]

@@ -13,8 +13,7 @@ What always holds:
 """
 
 import random
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from time import sleep
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -83,31 +82,37 @@ class Server:
         self._connections.close()
 
     def _run(self, calls: Sequence[Call], read: bool, found: Call | None = None) -> Answer:
-        patience, deaths = Patience(self._timeout), 0
-        with self._kvflow_errors():
-            while True:
-                conn = self._connections.lend(patience)
-                try:
-                    if deaths and found and (left := self._exchange(conn, (found,), read, patience))[0].ntuples:
-                        return Answer(left, again=True)
-                    return Answer(self._exchange(conn, calls, read, patience), again=deaths > 0)
-                except psycopg.Error as error:
-                    if not patience.left():
-                        raise
-                    if isinstance(error, _NAMES_LOST):
-                        self._prepared = None
-                    elif isinstance(error, _ROLLED_BACK):
-                        sleep(random.uniform(0.001, 0.02))
-                    elif _is_dead(conn, error) and deaths < self._connections.spare:
-                        deaths += 1
-                        self._connections.distrust()
-                    else:
-                        raise
-                finally:
-                    self._connections.take_back(conn)
+        patience = Patience(self._timeout)
+        try:
+            return self._persist(calls, read, found, patience)
+        except psycopg.Error as error:
+            raise self._translated(error) from error
+
+    def _persist(self, calls: Sequence[Call], read: bool, found: Call | None, patience: Patience) -> Answer:
+        deaths = 0
+        while True:
+            conn = self._connections.lend(patience)
+            try:
+                if deaths and found and (left := self._exchange(conn, (found,), read, patience))[0].ntuples:
+                    return Answer(left, again=True)
+                return Answer(self._exchange(conn, calls, read, patience), again=deaths > 0)
+            except psycopg.Error as error:
+                if not patience.left():
+                    raise
+                if isinstance(error, _NAMES_LOST):
+                    self._prepared = None
+                elif isinstance(error, _ROLLED_BACK):
+                    sleep(random.uniform(0.001, 0.02))
+                elif _is_dead(conn, error) and deaths < self._connections.spare:
+                    deaths += 1
+                    self._connections.distrust()
+                else:
+                    raise
+            finally:
+                self._connections.take_back(conn)
 
     def _exchange(self, conn: Connection[Any], calls: Sequence[Call], read: bool, patience: Patience) -> list[PGresult]:
-        known = self._prepared if self._prepared is None else self._prepared.setdefault(conn, set())
+        known = self._known(conn)
         encoding = conn.pgconn.parameter_status(b"client_encoding")
         settings = self._settings if encoding == b"UTF8" else self._settings_and_encoding
         try:
@@ -118,12 +123,15 @@ class Server:
             conn.close()
             raise
 
-    @contextmanager
-    def _kvflow_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except psycopg.Error as error:
-            raise self._translated(error) from error
+    def _known(self, conn: Connection[Any]) -> set[bytes] | None:
+        """The statements that this connection has prepared; None where none of that lasts."""
+        prepared = self._prepared
+        if prepared is None:
+            return None
+        known = prepared.get(conn)
+        if known is None:
+            known = prepared[conn] = set()
+        return known
 
     def _translated(self, error: psycopg.Error) -> KvflowError:
         said = str(error).strip()
@@ -135,9 +143,7 @@ class Server:
             return Corrupt(f"the tables hold, or demand, what kvflow did not write: {said}")
         if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTransaction)):
             return StoreUnavailable(f"PostgreSQL did not do it within {self._timeout:g} s: {said}")
-        return NotSupported(
-            f"PostgreSQL refused a statement of kvflow's, as no server and tables of its own do: {said}"
-        )
+        return NotSupported(f"PostgreSQL refuses a statement of kvflow's, on this server or these tables: {said}")
 
 
 def _is_dead(conn: Connection[Any], error: psycopg.Error) -> bool:

@@ -49,10 +49,13 @@ _BORN = """(run_id, workflow, status, version, wake_at, event, attempt, created_
     SELECT {v}run_id, {v}workflow, {v}status, 1, {v}wake_at, {v}event, 0, {v}created_at, {v}updated_at, {v}snapshot,
         {v}added, {v}added_size, {v}held, CASE WHEN {v}held IS NOT NULL THEN {clock} + {v}ttl END, {v}writer"""
 
-_APPENDED = """appended AS (
+_APPEND = """appended AS (
     INSERT INTO {p}_log (run_id, seq, record)
     SELECT @run_id, head.records - @added + n.seq, n.record
     FROM head CROSS JOIN unnest(@records) WITH ORDINALITY AS n (record, seq))
+SELECT records FROM head"""
+_APPEND_ONE = """appended AS (
+    INSERT INTO {p}_log (run_id, seq, record) SELECT @run_id, head.records, @record FROM head)
 SELECT records FROM head"""
 
 _SAVE = (
@@ -61,11 +64,8 @@ _SAVE = (
     + " WHERE r.run_id = @run_id AND "
     + _MAY_SAVE
     + " RETURNING r.records), "
-    + _APPENDED
 )
-_BIRTH = (
-    "WITH head AS (INSERT INTO {p}_run " + _BORN + " ON CONFLICT (run_id) DO NOTHING RETURNING records), " + _APPENDED
-)
+_BIRTH = "WITH head AS (INSERT INTO {p}_run " + _BORN + " ON CONFLICT (run_id) DO NOTHING RETURNING records), "
 
 # The entries come in the order of their ids. Births after updates, so that two batches wait in one order.
 _SAVE_MANY = (
@@ -179,8 +179,7 @@ _POST = """WITH head AS (
         wake_at = CASE WHEN @wake OR r.status = 'waiting' OR r.token IS NOT NULL
             THEN LEAST(r.wake_at, GREATEST(0, LEAST(@now, {clock}))) ELSE r.wake_at END
     WHERE r.run_id = @run_id AND r.status IN ('running', 'suspended', 'waiting') RETURNING r.records),
-appended AS (INSERT INTO {p}_log (run_id, seq, record) SELECT @run_id, head.records, @record FROM head)
-SELECT records FROM head"""
+"""
 
 _JUDGE = "SELECT " + _HEAD + ", r.token, r.expires_at, r.writer, {clock} FROM {p}_run r WHERE r.run_id = @run_id"
 
@@ -193,8 +192,8 @@ _LIST = (
     "SELECT "
     + _HEAD
     + """ FROM {p}_run r
-WHERE (r.created_at, r.run_id) < (@created_at, @run_id) AND (@status IS NULL OR r.status = @status)
-ORDER BY r.created_at DESC, r.run_id DESC LIMIT @limit"""
+WHERE (r.created_at, r.run_id COLLATE "POSIX") < (@created_at, @run_id) AND (@status IS NULL OR r.status = @status)
+ORDER BY r.created_at DESC, r.run_id COLLATE "POSIX" DESC LIMIT @limit"""
 )
 
 
@@ -205,8 +204,11 @@ class Statements:
         def made(sql: str, *arrays: str, v: str = "@", **parts: str) -> Statement:
             return Statement(sql.format(p=prefix, clock=_CLOCK, v=v, **parts), _TYPES, arrays)
 
-        self.save = made(_SAVE, "records")
-        self.birth = made(_BIRTH, "records")
+        # Nearly every save brings one record, and that is cheaper without an array.
+        self.save = made(_SAVE + _APPEND, "records")
+        self.save_one = made(_SAVE + _APPEND_ONE)
+        self.birth = made(_BIRTH + _APPEND, "records")
+        self.birth_one = made(_BIRTH + _APPEND_ONE)
         self.save_many = made(
             _SAVE_MANY,
             *SAVED,
@@ -224,7 +226,8 @@ class Statements:
         # Two statements: one snapshot cannot see the records that were posted while it waited for the row.
         self.delete = made("DELETE FROM {p}_run WHERE run_id = @run_id")
         self.delete_log = made(
-            "DELETE FROM {p}_log WHERE run_id = @run_id AND NOT EXISTS (SELECT FROM {p}_run WHERE run_id = @run_id)"
+            "DELETE FROM {p}_log WHERE run_id = @run_id"
+            " AND (SELECT version FROM {p}_run WHERE run_id = @run_id) IS NULL"
         )
         self.due = made(_due(named=False) + " SELECT run_id FROM due ORDER BY line, at, run_id")
         self.claim = made(_claim(named=False))
@@ -236,5 +239,5 @@ class Statements:
         self.renew = made(_RENEW, "ids", "tokens")
         self.release = made(_RELEASE)
         self.put_off = made(_PUT_OFF)
-        self.post = made(_POST)
+        self.post = made(_POST + _APPEND_ONE)
         self.list = made(_LIST)
