@@ -26,11 +26,11 @@ except ImportError as error:
 
 from kvflow.stores import postgres_rows as rows
 from kvflow.stores import postgres_schema
-from kvflow.stores.postgres_batch import call_of, check_record, check_size, save_many, values_of
+from kvflow.stores.postgres_batch import call_of, check_size, save_many, values_of
 from kvflow.stores.postgres_connections import Connections, OwnConnections, UsersConnections, connector
 from kvflow.stores.postgres_protocol import Call
 from kvflow.stores.postgres_server import Answer, Server
-from kvflow.stores.postgres_statements import Statements
+from kvflow.stores.postgres_statements import SAVED, Statements
 
 if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool
@@ -73,12 +73,12 @@ class PostgresStore(Store):
 
     def save(self, run: StoredRun, new: Sequence[bytes] = (), lease: Lease | None = None) -> int:
         checks.check_save(run, new, lease)
-        check_size(run, new)
+        check_size(run.run_id, run.snapshot, *new)
         return self._save(run, new, lease)
 
     def _save(self, run: StoredRun, new: Sequence[bytes], lease: Lease | None, again: bool = False) -> int:
         """``again``: it may have been sent before, and the answer have been lost."""
-        values = values_of(run, new, lease)
+        values = dict(zip(SAVED, values_of(run, new, lease), strict=True))
         if len(new) == 1:
             call = (self._sql.save_one if run.version > 1 else self._sql.birth_one)(record=new[0], **values)
         else:
@@ -173,7 +173,7 @@ class PostgresStore(Store):
         checks.check_run_id(run_id)
         checks.check_records([record])
         now = checks.clamp(now)
-        check_record(run_id, record)
+        check_size(run_id, record)
         answer = self._write(self._sql.post(run_id=run_id, record=record, now=now, wake=wake))
         return answer.results[0].ntuples > 0
 

@@ -4,7 +4,7 @@ Many saves go in batches of different runs, an entry of a run that is already in
 several entries of one run are taken in their order, and each statement sees a run once.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kvflow.checks import Save, check_each
@@ -23,58 +23,48 @@ _BYTES = 2**25
 _AT_REST = (Status.SUSPENDED, Status.WAITING)
 
 
-def check_size(run: StoredRun, new: Sequence[bytes]) -> None:
-    """Refuse what one message to the server cannot hold."""
-    if (size := _size(run, new)) > LIMIT:
+def check_size(run_id: str, *parts: bytes) -> int:
+    """How many bytes these are together; more than one message to the server can hold are refused."""
+    if (size := sum(map(len, parts))) > LIMIT:
         raise TooLarge(
-            f"run {run.run_id!r}: a snapshot of {len(run.snapshot)} bytes and records of {size - len(run.snapshot)}"
-            f" are over the {LIMIT} that PostgreSQL takes at once; nothing was written"
+            f"run {run_id!r}: the {size} bytes of its snapshot and new records are over the {LIMIT} that PostgreSQL"
+            " takes at once; nothing was written"
         )
+    return size
 
 
-def check_record(run_id: str, record: bytes) -> None:
-    """Refuse a record that one message to the server cannot hold."""
-    if len(record) > LIMIT:
-        raise TooLarge(
-            f"run {run_id!r}: a record of {len(record)} bytes is over the {LIMIT} that PostgreSQL takes at once;"
-            " nothing was written"
-        )
-
-
-def _size(run: StoredRun, new: Sequence[bytes]) -> int:
-    return len(run.snapshot) + sum(map(len, new))
-
-
-def values_of(run: StoredRun, new: Sequence[bytes], lease: Lease | None) -> dict[str, Any]:
-    """The parameters of one save, but for the records themselves."""
-    return {
-        "run_id": run.run_id,
-        "workflow": run.workflow,
-        "status": run.status,
-        "version": run.version,
-        "wake_at": run.wake_at,
-        "event": run.event,
-        "created_at": run.created_at,
-        "updated_at": run.updated_at,
-        "snapshot": run.snapshot,
-        "seen": run.seen,
-        "added": len(new),
-        "added_size": sum(map(len, new)),
-        "rests": run.status in _AT_REST,
-        "progress": bool(new) or run.status is not Status.RUNNING,
-        "held": lease.token if lease and run.status is Status.RUNNING else None,
-        "ttl": lease.ttl if lease else None,
-        "writer": lease.token if lease else None,
-    }
+def values_of(run: StoredRun, new: Sequence[bytes], lease: Lease | None) -> tuple[Any, ...]:
+    """The values of ``SAVED`` for one save."""
+    status = run.status
+    token = lease.token if lease else None
+    return (
+        run.run_id,
+        run.workflow,
+        status,
+        run.version,
+        run.wake_at,
+        run.event,
+        run.created_at,
+        run.updated_at,
+        run.snapshot,
+        run.seen,
+        len(new),
+        sum(map(len, new)),
+        status in _AT_REST,
+        bool(new) or status is not Status.RUNNING,
+        token if status is Status.RUNNING else None,
+        lease.ttl if lease else None,
+        token,
+    )
 
 
 def call_of(batch: Sequence[Save], statement: Statement) -> Call:
     """The batch as arrays, in the order of ids, in which its rows are locked."""
     ordered = sorted(batch, key=lambda save: save[0].run_id)
-    entries = [values_of(*save) for save in ordered]
+    columns = zip(*(values_of(*save) for save in ordered), strict=True)
     records = [(run.run_id, seq, record) for run, new, _ in ordered for seq, record in enumerate(new, start=1)]
     return statement(
-        **{name: [entry[name] for entry in entries] for name in SAVED},
+        **dict(zip(SAVED, columns, strict=True)),
         ids=[run_id for run_id, _, _ in records],
         seq=[seq for _, seq, _ in records],
         records=[record for _, _, record in records],
@@ -84,13 +74,17 @@ def call_of(batch: Sequence[Save], statement: Statement) -> Call:
 def save_many(saves: Sequence[Save], save_batch: Callable[[Sequence[Save]], Outcomes]) -> Outcomes:
     """What became of each entry. A server away from the start is raised, later it befalls the rest."""
     outcomes: dict[int, int | KvflowError] = {}
-    for place, (save, refusal) in enumerate(zip(saves, check_each(saves), strict=True)):
-        if (error := refusal or _refusal(save)) is not None:
-            outcomes[place] = error
-    left = [place for place in range(len(saves)) if place not in outcomes]
-    begun = False
+    sizes: dict[int, int] = {}
+    for place, error in enumerate(check_each(saves)):
+        try:
+            if error is not None:
+                raise error
+            sizes[place] = check_size(saves[place][0].run_id, saves[place][0].snapshot, *saves[place][1])
+        except KvflowError as refusal:
+            outcomes[place] = refusal
+    left, begun = list(sizes), False
     while left:
-        batch, left = _next_batch(saves, left)
+        batch, left = _next_batch(saves, left, sizes)
         try:
             outcomes.update(zip(batch, save_batch([saves[place] for place in batch]), strict=True))
         except StoreUnavailable as error:
@@ -102,27 +96,18 @@ def save_many(saves: Sequence[Save], save_batch: Callable[[Sequence[Save]], Outc
     return [outcomes[place] for place in range(len(saves))]
 
 
-def _refusal(save: Save) -> KvflowError | None:
-    try:
-        check_size(save[0], save[1])
-    except TooLarge as error:
-        return error
-    return None
-
-
-def _next_batch(saves: Sequence[Save], places: Sequence[int]) -> tuple[list[int], list[int]]:
+def _next_batch(saves: Sequence[Save], places: Sequence[int], sizes: Mapping[int, int]) -> tuple[list[int], list[int]]:
     """The first entries that go together, and those that are left."""
     batch: list[int] = []
     left: list[int] = []
     runs: set[str] = set()
     size = 0
     for place in places:
-        run, new, _ = saves[place]
-        fits = len(batch) < _ENTRIES and (not batch or size + _size(run, new) <= _BYTES)
-        if fits and run.run_id not in runs:
-            batch.append(place)
-            size += _size(run, new)
-        else:
+        run_id = saves[place][0].run_id
+        if run_id in runs or len(batch) == _ENTRIES or (batch and size + sizes[place] > _BYTES):
             left.append(place)
-        runs.add(run.run_id)
+        else:
+            batch.append(place)
+            size += sizes[place]
+        runs.add(run_id)
     return batch, left

@@ -13,7 +13,7 @@ are not its own, so it speaks through ``Connection.pgconn``, psycopg's thin wrap
 import re
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
-from struct import Struct
+from struct import Struct, calcsize, pack
 from time import monotonic
 from typing import Any
 
@@ -44,32 +44,43 @@ def _bool(value: bool) -> bytes:
 
 
 class Type:
-    """A type of the server, and how its values travel."""
+    """A type of the server, and how its values travel: ``layout`` is struct's letter where all have one size."""
 
-    def __init__(self, oid: int, array: int, encode: Callable[[Any], bytes]) -> None:
+    def __init__(self, oid: int, array: int, encode: Callable[[Any], bytes], layout: str = "") -> None:
         self.oid = oid
         self.array = array
         self.encode = encode
+        self._layout = layout
 
     def encode_array(self, values: Sequence[Any]) -> bytes:
         """The values as one array; None among them is NULL."""
         if not values:
             return _empty_array(0, 0, self.oid)
-        parts = [_array_head(1, int(None in values), self.oid, len(values), 1)]
+        nulls = None in values
+        head = _array_head(1, nulls, self.oid, len(values), 1)
+        if self._layout and not nulls:
+            return head + self._packed(values)
+        encode = self.encode
+        parts = [head]
         for value in values:
             if value is None:
                 parts.append(_NULL)
             else:
-                encoded = self.encode(value)
-                parts.append(_int4(len(encoded)))
-                parts.append(encoded)
+                encoded = encode(value)
+                parts += _int4(len(encoded)), encoded
         return b"".join(parts)
 
+    def _packed(self, values: Sequence[Any]) -> bytes:
+        """Each value behind its size, in one go."""
+        sized = [calcsize(self._layout)] * (2 * len(values))
+        sized[1::2] = values
+        return pack("!" + f"i{self._layout}" * len(values), *sized)
 
-INT8 = Type(20, 1016, _int8)
+
+INT8 = Type(20, 1016, _int8, "q")
 TEXT = Type(25, 1009, _text)
 BYTEA = Type(17, 1001, _bytea)
-BOOL = Type(16, 1000, _bool)
+BOOL = Type(16, 1000, _bool, "?")
 
 
 class Call:
