@@ -14,7 +14,7 @@ from msgspec import Struct
 from bench.door import Door
 from bench.figures import clocked
 from bench.grounds import Ground
-from bench.runs import HELD, WORKFLOWS, Crowd, Drive, bear, due, lease, now, text, waiting
+from bench.runs import HELD, SMALL, WORKFLOWS, Crowd, Drive, bear, due, lease, now, text, waiting
 from bench.sizes import Sizes
 from kvflow.store import Save, Store
 
@@ -41,23 +41,27 @@ def expenses(ground: Ground, sizes: Sizes) -> Iterator[Expense]:
         (f"claim({sizes.claim})", partial(_claims, number=few, limit=sizes.claim)),
         (f"save_many({sizes.claim})", partial(_save_manys, number=few, limit=sizes.claim)),
     ]
+    if ground.bare_goal is not None:
+        with ground.floor() as floor:
+            wall, client, server = _clock([partial(floor, text(2 * SMALL)) for _ in range(sizes.calls)])
+        yield Expense(name="bare write", wall=wall, client=client, server=server, turns=None, counted=None)
     for at, (name, kind) in enumerate(kinds):
         opener = ground.opener(f"spent{at}")
         with opener() as store:
             with ground.loading():
                 calls = kind(store, "clocked")
-            wall, client, server = _clock(store, calls)
+            wall, client, server = _clock([partial(call, store) for call in calls])
         turns, counted = _count(ground, f"spent{at}", kind)
         yield Expense(name=name, wall=wall, client=client, server=server, turns=turns, counted=counted)
 
 
-def _clock(store: Store, calls: Calls) -> tuple[float, float, float | None]:
+def _clock(calls: Sequence[Callable[[], object]]) -> tuple[float, float, float | None]:
     """Seconds of a call: by the clock, of this process, and of the servers that it started."""
     first, *rest = calls
-    first(store)
+    first()
     servers = psutil.Process().children(recursive=True)
     before, served = process_time(), _spent(servers)
-    wall, _ = clocked(lambda: [call(store) for call in rest])
+    wall, _ = clocked(lambda: [call() for call in rest])
     client, server = process_time() - before, _spent(servers) - served
     return wall / len(rest), client / len(rest), server / len(rest) or None
 
@@ -115,7 +119,7 @@ def _save(store: Store, save: Save) -> object:
 def _posts(store: Store, name: str, number: int) -> Calls:
     runs = list(waiting(name, number))
     bear(store, runs)
-    return [partial(_post, run_id=run.run_id, record=text(200)) for run in runs]
+    return [partial(_post, run_id=run.run_id, record=text(SMALL)) for run in runs]
 
 
 def _post(store: Store, run_id: str, record: bytes) -> object:

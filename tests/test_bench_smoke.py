@@ -89,5 +89,6 @@ def _shows(found: dict[str, Any], figures: set[str]) -> None:
     for figure in found["figures"]:
         assert figure["rounds"] >= 5
         assert figure["ratio"] > 0
-    assert [expense["name"] for expense in found["expenses"]] == SPENT
+    bare = ["bare write"] if figures >= OF_DURABLE else []
+    assert [expense["name"] for expense in found["expenses"]] == bare + SPENT
     assert all(expense["wall"] > 0 for expense in found["expenses"])
