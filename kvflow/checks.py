@@ -56,6 +56,8 @@ def check_prefix(prefix: str) -> None:
 
 def check_lease(lease: Lease) -> None:
     """Refuse a lease without a usable token, or one that has run out before it begins."""
+    if not isinstance(lease, Lease):
+        raise InvalidArgument(f"lease is {lease!r}: it must be a Lease(token, ttl)")
     _check_name("token", lease.token, InvalidArgument)
     check_ttl(lease.ttl)
 
@@ -91,7 +93,10 @@ def check_workflows(workflows: Iterable[str] | None) -> tuple[str, ...] | None:
         raise InvalidArgument(
             f"workflows is the string {workflows!r}: it must be several names, such as [{workflows!r}]"
         )
-    names = tuple(dict.fromkeys(workflows))
+    try:
+        names = tuple(dict.fromkeys(workflows))
+    except TypeError as error:
+        raise InvalidArgument(f"workflows is {workflows!r}: it must be several names, or None for all") from error
     for name in names:
         _check_name("workflow", name, InvalidArgument)
     return names
@@ -100,6 +105,8 @@ def check_workflows(workflows: Iterable[str] | None) -> tuple[str, ...] | None:
 def check_tokens(tokens: Mapping[str, str], ttl: int) -> None:
     """Refuse a renewal of anything but run ids and their tokens."""
     check_ttl(ttl)
+    if not isinstance(tokens, Mapping):
+        raise InvalidArgument(f"tokens is {tokens!r}: it must be {{run_id: token}}")
     for run_id, token in tokens.items():
         check_run_id(run_id)
         _check_name("token", token, InvalidArgument)
@@ -132,6 +139,8 @@ def clamp(now: int) -> int:
 
 def check_save(run: StoredRun, new: Sequence[bytes], lease: Lease | None) -> None:
     """Refuse a head that contradicts itself, or a run at rest that nothing could ever wake."""
+    if not isinstance(run, StoredRun):
+        raise InvalidArgument(f"run is {run!r}: it must be a StoredRun")
     check_run_id(run.run_id)
     _check_name("workflow", run.workflow, InvalidArgument)
     if run.event is not None:

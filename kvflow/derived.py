@@ -13,8 +13,9 @@ stopped between its read and its write, while the run was deleted and made anew 
 version, cannot be told from the new one's.
 """
 
-import contextlib
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,7 +23,7 @@ import msgspec
 from msgspec.structs import replace
 
 from kvflow import checks, rules
-from kvflow.errors import Conflict, Corrupt, KvflowError, NotSupported
+from kvflow.errors import Conflict, Corrupt, KvflowError, NotSupported, StoreUnavailable
 from kvflow.rules import Clock, Entry
 from kvflow.run import Lease, Status, StoredRun
 
@@ -32,10 +33,13 @@ if TYPE_CHECKING:
 _encode = msgspec.msgpack.Encoder().encode
 _decoder = msgspec.msgpack.Decoder(Entry)
 
-_HELD, _UNHELD = 0, 1
-_SCAN = 64
+_HELD, _FIRST = 0, 1
+"""Where held runs stand in the wrapped index, and how much later the others do, so that they come after."""
 
-_Places = list[tuple[bool, int, str]]
+_SCAN = 64
+_Place = tuple[bool, int, str]
+
+log = logging.getLogger("kvflow.stores")
 
 
 class Derived:
@@ -64,17 +68,27 @@ class Derived:
 
     def due(self, now: int, limit: int) -> "Ids":
         checks.check_limit(limit)
-        return [run_id for _, _, run_id in self._line(checks.clamp(now), limit, None)]
+        return [run_id for _, _, run_id in islice(self._line(checks.clamp(now), None), limit)]
 
     def claim(self, now: int, limit: int, lease: Lease, workflows: Iterable[str] | None = None) -> "Runs":
         checks.check_limit(limit)
         checks.check_lease(lease)
         now, names = checks.clamp(now), checks.check_workflows(workflows)
         claimed: Runs = []
-        for _, _, run_id in self._line(now, limit, names):
-            with contextlib.suppress(KvflowError):  # one bad entry does not stop the others
-                if (run := self._take(run_id, lease, lambda entry: self._due(entry, now, names))) is not None:
-                    claimed.append(run)
+        for _, _, run_id in self._line(now, names):
+            try:
+                run = self._take(run_id, lease, lambda entry: self._due(entry, now, names, lease))
+            except StoreUnavailable:
+                if claimed:  # better some of what was asked for than leases that nobody knows of
+                    return claimed
+                raise
+            except Corrupt as error:
+                log.warning("claim passes over a run: %s", error)
+                continue
+            if run is not None:
+                claimed.append(run)
+            if len(claimed) == limit:
+                break
         return claimed
 
     def acquire(self, run_id: str, lease: Lease) -> StoredRun | None:
@@ -115,7 +129,8 @@ class Derived:
             raise NotSupported(
                 f"{type(self._inner).__name__} has no list of its own, and the four primitives give none"
             )
-        return [_open(row).read() for row in wrapped(limit, after=after, status=checks.check_status(status))]
+        rows: Runs = wrapped(limit, after=after, status=checks.check_status(status))
+        return [entry.read() for row in rows if (entry := _readable(row)) is not None]
 
     def next_wake(self, workflows: Iterable[str] | None = None) -> int | None:
         names = checks.check_workflows(workflows)
@@ -125,8 +140,8 @@ class Derived:
                 continue
             if (wake := rules.next_due(entry, clock)) is not None and (earliest is None or wake < earliest):
                 earliest = wake
-            if entry.token is None and earliest is not None:
-                return earliest
+            if entry.token is None:
+                break
         return earliest
 
     def close(self) -> None:
@@ -146,9 +161,13 @@ class Derived:
 
     def _write(self, wrapped: StoredRun | None, entry: Entry, new: Sequence[bytes] = ()) -> bool:
         """Whether the entry was saved over the version that was read; False where somebody was faster."""
+        version = 0 if wrapped is None else wrapped.version
         try:
-            self._inner.save(_close(entry, 1 if wrapped is None else wrapped.version + 1, len(new)), new)
+            self._inner.save(_close(entry, version + 1, len(new)), new)
         except Conflict:
+            there = self._inner.load(entry.run.run_id, log=False)
+            if version == (0 if there is None else there.version):
+                raise  # not for being slower: trying again would be trying for ever
             return False
         return True
 
@@ -170,37 +189,46 @@ class Derived:
         return self.load(run_id)
 
     def _renew(self, run_id: str, token: str, ttl: int) -> bool:
-        return self._change(run_id, lambda entry: rules.renewed(entry, token, ttl, self._clock())) is not None
+        try:
+            return self._change(run_id, lambda entry: rules.renewed(entry, token, ttl, self._clock())) is not None
+        except Corrupt as error:  # the others' leases are not to run out for it
+            log.warning("a run is not renewed: %s", error)
+            return False
 
-    def _due(self, entry: Entry, now: int, names: tuple[str, ...] | None) -> bool:
+    def _due(self, entry: Entry, now: int, names: tuple[str, ...] | None, lease: Lease) -> bool:
         known = names is None or entry.run.workflow in names
-        return known and rules.place_due(entry, now, self._clock()) is not None
+        return known and (entry.token == lease.token or rules.place_due(entry, now, self._clock()) is not None)
 
-    def _line(self, now: int, limit: int, names: tuple[str, ...] | None) -> _Places:
-        """The first ``limit`` due runs of these workflows, in the order of the contract."""
+    def _line(self, now: int, names: tuple[str, ...] | None) -> Iterator[_Place]:
+        """Due runs of these workflows in the order of the contract: held ones, which come first, are few."""
         clock = self._clock()
-        expired: _Places = []
-        woken: _Places = []
+        expired: list[_Place] = []
         for entry in self._scan(now):
-            place = rules.place_due(entry, now, clock)
-            if place is not None and (names is None or entry.run.workflow in names):
-                (woken if place[0] else expired).append(place)
-            if entry.token is None and len(expired) + len(woken) >= limit:
-                break
-        return (sorted(expired) + sorted(woken))[:limit]
+            place = rules.place_due(entry, now, clock) if names is None or entry.run.workflow in names else None
+            if entry.token is not None:
+                expired += [place] if place is not None else []
+                continue
+            yield from sorted(expired)
+            expired.clear()
+            if place is not None:
+                yield place
+        yield from sorted(expired)
 
     def _scan(self, now: int) -> Iterator[Entry]:
-        """Every readable entry of the wrapped index up to ``now``, held ones first, then by wake."""
+        """Every readable entry of the wrapped index up to ``now``, held ones first, then by wake and id."""
         limit, known = _SCAN, set[str]()
         while True:
-            ids = self._inner.due(max(now, _UNHELD), limit)
+            ids = self._inner.due(min(now + _FIRST, checks.LATEST), limit)
             for run_id in ids:
                 if run_id not in known:
                     known.add(run_id)
-                    with contextlib.suppress(Corrupt):  # whoever loads that run is told
+                    try:
                         entry = self._read(run_id)[1]
-                        if entry is not None:
-                            yield entry
+                    except Corrupt as error:  # whoever loads that run is told
+                        log.warning("a run is passed over: %s", error)
+                        continue
+                    if entry is not None:
+                        yield entry
             if len(ids) < limit:
                 return
             limit *= 2
@@ -212,7 +240,7 @@ def _close(entry: Entry, version: int, added: int) -> StoredRun:
     return replace(
         entry.run,
         version=version,
-        wake_at=_HELD if entry.token else None if wake_at is None else max(wake_at, _UNHELD),
+        wake_at=_HELD if entry.token else None if wake_at is None else min(wake_at + _FIRST, checks.LATEST),
         seen=entry.records - added,
         snapshot=_encode(entry),
     )
@@ -223,3 +251,11 @@ def _open(wrapped: StoredRun) -> Entry:
         return _decoder.decode(wrapped.snapshot)
     except msgspec.DecodeError as error:
         raise Corrupt(f"run {wrapped.run_id!r} holds a snapshot that Derived did not write: {error}") from error
+
+
+def _readable(wrapped: StoredRun) -> Entry | None:
+    try:
+        return _open(wrapped)
+    except Corrupt as error:
+        log.warning("list passes over a run: %s", error)
+        return None

@@ -15,7 +15,7 @@ from time import time_ns
 from msgspec import Struct
 from msgspec.structs import replace
 
-from kvflow.errors import Conflict
+from kvflow.errors import Conflict, InvalidArgument
 from kvflow.run import Lease, Status, StoredRun
 
 Clock = Callable[[], int | datetime]
@@ -29,7 +29,13 @@ def reader(clock: Clock | None) -> Callable[[], int]:
 
     def read() -> int:
         now = clock()
-        return now if isinstance(now, int) else round(now.timestamp() * 1000)
+        if isinstance(now, datetime) and now.tzinfo is not None:
+            return round(now.timestamp() * 1000)
+        if isinstance(now, int):
+            return now
+        raise InvalidArgument(
+            f"the clock gave {now!r}: it must give an aware datetime, or an int of epoch milliseconds"
+        )
 
     return read
 
@@ -97,8 +103,8 @@ def _refusal(entry: Entry | None, run: StoredRun, lease: Lease | None, clock: in
 
 
 def _wake_after_save(run: StoredRun, records: int) -> int | None:
-    """A run that comes to rest with records unseen is due now, lest it sleep through an event."""
-    if run.seen == records or run.status not in (Status.SUSPENDED, Status.WAITING):
+    """A run that is not over and has records unseen is due now, lest it sleep through an event."""
+    if run.seen == records or run.status.over:
         return run.wake_at
     return _earlier(run.wake_at, run.updated_at)
 

@@ -21,7 +21,7 @@ class Status(StrEnum):
 
     @property
     def over(self) -> bool:
-        """Whether nothing will ever happen to the run again."""
+        """Whether its body has ended; it may still owe a message, and a failed run can be retried."""
         return self in OVER
 
 

@@ -8,11 +8,13 @@ an object with the four, its ``save`` a compare-and-set on ``version``, gets the
 - Nothing gets stuck. A run that is not over has a wake, or a lease whose expiry is a wake, or waits.
 - Times are epoch milliseconds. The caller's ``now`` is compared with wakes only, leases only with
   the store's own clock. An expired lease makes its run due at once, before all wakes.
-- A call that raises ``StoreUnavailable`` may have happened. Making it again is safe: a save, an
-  acquire, a renewal or a release repeated changes nothing; a post repeated is for its reader to ignore.
+- A call that raises ``StoreUnavailable`` may have happened. Making it again, with the same lease, is safe: a
+  save, an acquire, a renewal or a release repeated changes nothing, and a claim repeated may give the same runs
+  again; a post repeated is for its reader to ignore. A save without a lease is never taken for a repeat.
 - Stores are context managers, safe to share between threads, and close only what they opened.
 """
 
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Protocol, Self
@@ -33,6 +35,7 @@ Outcomes = list[int | KvflowError]
 class Primitives(Protocol):
     """The least that a store must bring."""
 
+    @abstractmethod
     def save(self, run: StoredRun, new: Sequence[bytes] = (), lease: Lease | None = None) -> int:
         """Write the head over exactly the version before it and append ``new`` to the log.
 
@@ -44,14 +47,17 @@ class Primitives(Protocol):
         """
         ...
 
+    @abstractmethod
     def load(self, run_id: str, log: bool = True) -> StoredRun | None:
         """The run with its log, or with ``log=False`` its head alone; None where there is none."""
         ...
 
+    @abstractmethod
     def delete(self, run_id: str) -> None:
         """Remove the run, its log, its index entries and its lease; nothing where there is none."""
         ...
 
+    @abstractmethod
     def due(self, now: int, limit: int) -> Ids:
         """The runs that ``claim`` would give, earliest first, ties by id."""
         ...
@@ -60,18 +66,22 @@ class Primitives(Protocol):
 class Store(Primitives, Protocol):
     """The whole contract."""
 
+    @abstractmethod
     def claim(self, now: int, limit: int, lease: Lease, workflows: Iterable[str] | None = None) -> Runs:
         """Find due runs and lease them, in one step: earliest first, only of ``workflows`` where given."""
         ...
 
+    @abstractmethod
     def acquire(self, run_id: str, lease: Lease) -> StoredRun | None:
         """Lease any existing run, due or not; None where somebody else holds it or there is none."""
         ...
 
+    @abstractmethod
     def renew(self, tokens: Mapping[str, str], ttl: int) -> set[str]:
         """Begin the leases ``{run_id: token}`` anew, in one round trip; gives those that still are ours."""
         ...
 
+    @abstractmethod
     def release(self, run_id: str, lease: Lease, wake_at: int | None = None) -> None:
         """Give a lease back; nothing unless it is ours.
 
@@ -79,6 +89,7 @@ class Store(Primitives, Protocol):
         """
         ...
 
+    @abstractmethod
     def post(self, run_id: str, record: bytes, now: int, wake: bool = False) -> bool:
         """Append a record to somebody's log, without a lease. False where there is no such run, or it is over.
 
@@ -87,18 +98,22 @@ class Store(Primitives, Protocol):
         """
         ...
 
+    @abstractmethod
     def save_many(self, saves: Iterable[Save]) -> Outcomes:
         """Many saves ``(run, new, lease)`` at the price of few; each succeeds or fails by itself, in order."""
         ...
 
+    @abstractmethod
     def list(self, limit: int, after: tuple[int, str] | None = None, status: Status | str | None = None) -> Runs:
         """Heads, newest first by ``(created_at, run_id)``, from behind the row ``after``."""
         ...
 
+    @abstractmethod
     def next_wake(self, workflows: Iterable[str] | None = None) -> int | None:
         """The earliest wake of runs that nobody holds; a lease that ran out counts as of its expiry."""
         ...
 
+    @abstractmethod
     def close(self) -> None:
         """Give back what this store opened, and nothing else."""
         ...

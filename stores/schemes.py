@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from kvflow.checks import check_prefix
 from kvflow.errors import InvalidArgument, UnknownScheme
@@ -51,7 +51,7 @@ def _scheme_of(url: str) -> str:
 
 def _redacted(url: str) -> str:
     """The URL without a password, fit for messages and logs."""
-    return re.sub(r":[^:@/]*@", ":***@", url)
+    return re.sub(r"(?<=[:/]).*@", "***@", url)
 
 
 def _check_options(pool_size: object, timeout: object) -> None:
@@ -90,12 +90,14 @@ def _file(url: str, *, prefix: str, pool_size: int, timeout: float, **options: A
     """``file:rel``, ``file:/abs`` and ``file:///abs`` all name a directory; a prefix of one's own, one in it."""
     from kvflow.stores.file import FileStore
 
-    parts = urlsplit(url)
-    path = unquote(parts.path)
-    if parts.netloc or not path:
-        raise InvalidArgument(f"{url!r} names no local directory: write file:rel, file:/abs or file:///abs")
+    path = unquote(url.partition(":")[2])
+    if path.startswith("//"):
+        host, slash, rest = path[2:].partition("/")
+        path = "" if host else slash + rest
+    if not path:
+        raise InvalidArgument(f"{_redacted(url)!r} names no local directory: write file:rel, file:/abs or file:///abs")
     if prefix != "kvflow":
-        path = f"{path}/{prefix}"
+        path = f"{path}/prefix-{prefix}"
     return FileStore(path, timeout=timeout, **options)
 
 

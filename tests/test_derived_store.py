@@ -127,5 +127,5 @@ def test_what_people_read_below_is_the_head() -> None:
     store = Derived(primitives)
     store.save(birth(wake_at=700, event="go"), [b"one"])
     below = primitives.runs["a"]
-    assert (below.status, below.workflow, below.wake_at, below.event) == ("suspended", "w", 700, "go")
+    assert (below.status, below.workflow, below.wake_at, below.event) == ("suspended", "w", 701, "go")
     assert below.log == (b"one",)

@@ -171,7 +171,7 @@ def test_a_prefix_of_ones_own_is_a_directory_in_the_directory(tmp_path: Path) ->
         plain.save(birth("plain"))
         assert [run.run_id for run in shop.list(10)] == ["of the shop"]
         assert [run.run_id for run in plain.list(10)] == ["plain"]
-    assert (tmp_path / "runs" / "shop").is_dir()
+    assert (tmp_path / "runs" / "prefix-shop").is_dir()
 
 
 # What an error may say of a URL

@@ -59,11 +59,11 @@ def test_time_zero_is_a_time() -> None:
     assert rules.next_due(released, CLOCK) == 0
 
 
-def test_a_running_run_keeps_its_wake_with_records_unseen() -> None:
+def test_a_running_run_is_due_with_records_unseen() -> None:
     entry = Entry(run=running(wake_at=9000), records=1, token="mine", expires=CLOCK + 1)
     for head in (running(version=2, wake_at=9000), running(version=2)):
         saved, unseen = rules.saved(entry, head, 0, Lease("mine", 100), CLOCK)
-        assert (saved.run.wake_at, unseen) == (head.wake_at, 1)
+        assert (saved.run.wake_at, unseen) == (head.updated_at, 1)
 
 
 def test_a_holder_cannot_repeat_what_another_wrote() -> None:

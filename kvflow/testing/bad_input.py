@@ -200,3 +200,24 @@ class BadInputContract:
                 store.release(text, mine)
                 store.delete(text)
             assert store.list(10) == []
+
+    def test_arguments_of_another_kind(self, open: Open) -> None:
+        with opened(open) as store:
+            store.save(birth())
+            bad: Any
+            number: Any = 7
+            for bad in (None, "token", 7):
+                calls: list[Callable[[], object]] = [
+                    partial(store.save, bad),
+                    partial(store.acquire, "a", bad),
+                    partial(store.release, "a", bad),
+                    partial(store.claim, 1000, 1, bad),
+                    partial(store.renew, bad, MINUTE),
+                    partial(store.claim, 1000, 1, lease(), number),
+                    partial(store.due, 1000, True),
+                    partial(store.save, birth("b", version=True)),
+                ]
+                for call in calls:
+                    with refused(InvalidArgument):
+                        call()
+            assert store.due(1000, 10) == ["a"]

@@ -191,3 +191,20 @@ class ClaimContract:
                 number = int(run.run_id.removeprefix("run "))
                 assert len(run.log) == run.seen == 100 * (number % 3)
                 assert all(record.startswith(b"%d-%d" % (number, at)) for at, record in enumerate(run.log))
+
+    def test_a_limit_beyond_all_numbers(self, open: Open) -> None:
+        with opened(open) as store:
+            for run_id in "ab":
+                store.save(birth(run_id))
+            assert store.due(1000, LARGEST) == ["a", "b"]
+            assert len(store.claim(1000, LARGEST, lease())) == 2
+
+    def test_a_log_of_ten_thousand_records_is_claimed_and_acquired_whole(self, open: Open) -> None:
+        with opened(open) as store:
+            records = tuple(b"record %d" % number for number in range(10_000))
+            store.save(birth(), records)
+            mine = lease()
+            (run,) = store.claim(1000, 10, mine)
+            assert (run.seen, run.log) == (10_000, records)
+            store.release("a", mine)
+            assert hold(store)[1].log == records

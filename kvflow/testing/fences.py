@@ -15,6 +15,7 @@ from kvflow.testing.runs import (
     opened,
     refused,
     running,
+    until,
     waiting,
 )
 
@@ -206,3 +207,34 @@ class FenceContract:
             theirs, _ = hold(store)
             store.release("a", Lease(mine.token, MINUTE), wake_at=1)
             assert store.renew({"a": theirs.token}, MINUTE) == {"a"}
+
+    def test_a_holder_that_has_not_written_cannot_repeat_what_another_wrote(self, open: Open) -> None:
+        with opened(open) as store:
+            store.save(birth(), [b"one"])
+            mine, run = hold(store)
+            with refused(Conflict):
+                store.save(after(run, version=1, snapshot=b"lost"), [b"lost"], mine)
+            assert (get(store).snapshot, get(store).log) == (b"snapshot", (b"one",))
+
+    def test_a_repeat_after_a_takeover_leaves_the_count_and_the_lease(self, open: Open) -> None:
+        with opened(open) as store:
+            mine = lease(1)
+            store.save(running(), [b"one"], mine)
+            until(lambda: store.due(0, 10))
+            theirs = lease()
+            taken = store.acquire("a", theirs)
+            assert taken is not None
+            assert taken.attempt == 1
+            assert store.save(running(), [b"one"], mine) == 0
+            assert get(store).attempt == taken.attempt
+            assert store.renew({"a": mine.token}, MINUTE) == set()
+            assert store.renew({"a": theirs.token}, MINUTE) == {"a"}
+
+    def test_a_late_first_save_is_refused_when_the_run_went_on(self, open: Open) -> None:
+        with opened(open) as store:
+            mine = lease()
+            store.save(running(), [b"one"], mine)
+            store.save(running(version=2, seen=1), [b"two"], mine)
+            with refused(Conflict):
+                store.save(running(), [b"one"], mine)
+            assert get(store).log == (b"one", b"two")

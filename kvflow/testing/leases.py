@@ -349,3 +349,37 @@ class LeaseContract:
             assert get(store).attempt == 0
             store.save(running("b", attempt=7), lease=lease())
             assert get(store, "b").attempt == 0
+
+    def test_a_lease_that_ran_out_can_be_given_back(self, open: Open) -> None:
+        with opened(open) as store:
+            store.save(birth(wake_at=1500))
+            mine, _ = expire(store)
+            store.release("a", mine)
+            assert store.due(1499, 10) == []
+            assert store.due(1500, 10) == ["a"]
+            assert hold(store)[1].attempt == 0
+
+    def test_release_to_time_zero(self, open: Open) -> None:
+        with opened(open) as store:
+            store.save(birth(wake_at=1000))
+            mine, _ = hold(store)
+            store.release("a", mine, wake_at=0)
+            assert get(store).wake_at == 0
+            assert store.due(0, 10) == ["a"]
+            assert store.next_wake() == 0
+
+    def test_a_running_run_updated_at_zero_is_due_when_released(self, open: Open) -> None:
+        with opened(open) as store:
+            mine = lease()
+            store.save(running(updated_at=0, created_at=0), lease=mine)
+            store.release("a", mine)
+            assert store.due(0, 10) == ["a"]
+
+    def test_batches_of_renewals_from_several_handles(self, open: Open) -> None:
+        with opened(open) as one, opened(open) as two:
+            for run_id in "ab":
+                one.save(birth(run_id))
+            mine, _ = hold(one, "a")
+            theirs, _ = hold(two, "b")
+            assert one.renew({"a": mine.token, "b": mine.token}, MINUTE) == {"a"}
+            assert two.renew({"a": theirs.token, "b": theirs.token}, MINUTE) == {"b"}

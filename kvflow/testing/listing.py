@@ -22,6 +22,7 @@ class ListContract:
                 birth("old", created_at=1),
             ]
             assert [run.run_id for run in store.list(1)] == ["new"]
+            assert len(store.list(2**63 - 1)) == 3
 
     def test_ties_are_in_falling_order_of_their_ids(self, open: Open) -> None:
         with opened(open) as store:
@@ -126,3 +127,16 @@ class NextWakeContract:
             wake = store.next_wake(["w"])
             assert wake is not None
             assert MONTH < wake < 2**53
+
+    def test_next_wake_counts_runs_that_are_over_and_owe_something(self, open: Open) -> None:
+        with opened(open) as store:
+            store.save(birth(status=Status.COMPLETED, wake_at=700))
+            assert store.next_wake() == 700
+
+    def test_a_wake_at_zero_is_a_wake(self, open: Open) -> None:
+        with opened(open) as store:
+            store.save(birth("b", wake_at=0))
+            store.save(birth("a", wake_at=1))
+            assert store.next_wake() == 0
+            assert store.due(1, 1) == ["b"]
+            assert store.due(0, 10) == ["b"]

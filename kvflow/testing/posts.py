@@ -2,6 +2,7 @@
 
 from kvflow.errors import Conflict
 from kvflow.run import Status
+from kvflow.store import Store
 from kvflow.testing.primitives import OVER
 from kvflow.testing.runs import (
     MONTH,
@@ -15,6 +16,7 @@ from kvflow.testing.runs import (
     opened,
     refused,
     running,
+    until,
     waiting,
 )
 
@@ -192,3 +194,62 @@ class PostContract:
             with refused(Conflict):
                 store.save(birth(version=2, seen=2, snapshot=b"lost"), [b"lost"])
             assert get(store) == birth(seen=1, log=(b"one",))
+
+    def test_a_post_to_a_lease_that_ran_out_surfaces_after_the_takeover(self, open: Open) -> None:
+        with opened(open) as store:
+            store.save(birth(wake_at=9000))
+            expire(store)
+            store.post("a", b"event", 5)
+            mine, _ = hold(store)
+            store.release("a", mine)
+            assert store.due(5, 10) == ["a"]
+
+    def test_a_post_before_a_lease_runs_out_surfaces_after_the_takeover(self, open: Open) -> None:
+        with opened(open) as store:
+            store.save(birth(wake_at=9000))
+            mine, _ = hold(store)
+            store.post("a", b"event", 5)
+            store.renew({"a": mine.token}, 1)
+            (run,) = until(lambda: store.claim(0, 10, lease()))
+            assert run.log == (b"event",)
+            assert run.wake_at == 5
+
+    def test_a_post_leaves_a_submitted_run_asleep(self, open: Open) -> None:
+        with opened(open) as store:
+            store.save(birth(status=Status.RUNNING, wake_at=9000))
+            assert store.post("a", b"event", 5)
+            assert get(store).wake_at == 9000
+
+    def test_a_record_unseen_wakes_at_zero_too(self, open: Open) -> None:
+        with opened(open) as store:
+            store.save(waiting(updated_at=0))
+            store.post("a", b"event", 5)
+            assert store.save(waiting(version=2, updated_at=0)) == 1
+            assert store.due(0, 10) == ["a"]
+
+    def test_a_running_save_does_not_put_off_what_it_has_not_seen(self, open: Open) -> None:
+        with opened(open) as store:
+            mine = lease()
+            store.save(running(), lease=mine)
+            store.post("a", b"event", 5)
+            assert store.save(running(version=2, wake_at=9000, updated_at=600), [b"step"], mine) == 1
+            store.release("a", mine)
+            assert store.due(600, 10) == ["a"]
+
+    def test_a_wake_that_post_sets_is_by_the_earlier_clock(self, open: Open) -> None:
+        with opened(open) as store:
+            store.save(waiting())
+            before = self._store_clock(store)
+            store.post("a", b"event", 2**53)
+            wake_at = get(store).wake_at
+            assert wake_at is not None
+            assert before <= wake_at <= self._store_clock(store)
+
+    def _store_clock(self, store: Store) -> int:
+        """About now by the store's clock: when a lease ran out that was taken just before."""
+        store.save(birth("clock", workflow="clock", wake_at=2**53))
+        expire(store, "clock")
+        clock = store.next_wake(["clock"])
+        store.delete("clock")
+        assert clock is not None
+        return clock

@@ -11,8 +11,11 @@ FOUR_BYTES = "\U0001f600"
 
 # In the order of their code points, which neither UTF-16 nor a locale keeps.
 _ASCII = "../x . .. / A B CON a a/b a:b a{b}c b x x%20 {kvflow}"
+_STRANGE = "\u2028 \ufeffa \uffff \U0010ffff \ufb01 fi \u00df ss % _ * [a] ? -1 0 null \u0130 i\u0307 \u202eabc \u00ad"
 _WIDER = "e\u0301 \u00e9 \u0131 \u4e2d \uff21 \uffe0"
-IDS_IN_ORDER = sorted([*_ASCII.split(), "x ", "x  ", *_WIDER.split(), FOUR_BYTES, FOUR_BYTES * 200])
+IDS_IN_ORDER = sorted(
+    [*_ASCII.split(), "x ", "x  ", *_WIDER.split(), *_STRANGE.split(" "), FOUR_BYTES, FOUR_BYTES * 200]
+)
 OVER = (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
 ALL_BYTES = bytes(range(256))
 
@@ -266,3 +269,9 @@ class PrimitivesContract:
                 store.save(birth(f"run {number:02}", workflow=f"w{number % 3}", wake_at=1000 + number))
             assert store.due(1011, 5) == [f"run {number:02}" for number in range(5)]
             assert store.due(1011, 50) == [f"run {number:02}" for number in range(12)]
+
+    def test_an_answer_of_save_counts_what_its_writer_has_not_seen(self, open: OpenPrimitives) -> None:
+        with opened(open) as store:
+            assert store.save(birth(), [b"one", b"two"]) == 0
+            assert store.save(birth(version=2, seen=1), [b"three"]) == 1
+            assert store.save(birth(version=3, seen=3)) == 0

@@ -210,3 +210,18 @@ class ThreadsContract:
             assert len(store.due(1000, 100)) == 10
             for number in range(10):
                 assert hold(store, f"run {number}")[1].attempt == 0
+
+    def test_no_claim_of_many_gives_more_than_its_limit(self, open: Open) -> None:
+        with opened(open) as store:
+            store.save_many([(birth(f"run {number:03}", wake_at=number % 7), (), None) for number in range(400)])
+
+            def claim_all() -> int:
+                total = 0
+                while batch := store.claim(1000, 7, lease()):
+                    assert len(batch) <= 7
+                    wakes = [run.wake_at or 0 for run in batch]
+                    assert wakes == sorted(wakes)
+                    total += len(batch)
+                return total
+
+            assert sum(side_by_side([claim_all] * THREADS)) == 400
