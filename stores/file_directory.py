@@ -1,9 +1,11 @@
 """A store's directory: where each run's file lies, its locks, and its index as this process has read it."""
 
+import errno
 import logging
 import os
 import weakref
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 from kvflow.errors import Corrupt, KvflowError
@@ -31,7 +33,7 @@ class Directory:
 
     def __init__(self, root: str) -> None:
         self.root = root
-        self.locks = Locks(f"{root}/locks", self._settle)
+        self.locks = Locks(f"{root}/locks", partial(_settle, f"{root}/runs"))
         self.index = Index(f"{root}/leases", f"{root}/index")
         _opened.add(self)
 
@@ -54,6 +56,8 @@ class Directory:
     def refresh(self) -> None:
         """Read what others wrote to the leases, and make the index anew where it cannot be read."""
         self.index.leases.read()
+        if self.index.leases.fd < 0:  # or every run of a disk that is not mounted would seem never to have been
+            raise FileNotFoundError(errno.ENOENT, "it went away", f"{self.root}/leases")
         if self.index.garbled:
             _log.warning("%s holds lines that nobody wrote so: it is made anew", self.index.directory)
             rebuild(self.root, self.index)
@@ -92,20 +96,6 @@ class Directory:
             self.index.close()
         self.locks.close(deadline)
 
-    def _settle(self, note: str) -> None:
-        """Finish, under its stripe, the write of somebody who did not: cut it, or see that it is on the disk."""
-        path = f"{self.root}/runs/{note}"
-        with suppress(FileNotFoundError):
-            os.unlink(f"{path}{BESIDE}")
-        file = RunFile.open(path)
-        if file is not None:
-            with file:
-                try:
-                    file.settle()
-                except Corrupt as error:
-                    _log.warning("a write that was not finished is left as it is: %s", error)
-        sync_directory(os.path.dirname(path))
-
 
 class Indexed:
     """The index while its lock is held; what goes wrong meanwhile is forgotten and read again."""
@@ -137,6 +127,21 @@ def check_id(file: RunFile, head: Head, run_id: str) -> None:
     """Refuse a file that somebody put in the place of another's."""
     if head.entry.run.run_id != run_id:
         raise Corrupt(f"{file.path} holds run {head.entry.run.run_id!r} in the place of {run_id!r}: put it back")
+
+
+def _settle(runs: str, note: str) -> None:
+    """Finish, under its stripe, the write of somebody who did not: cut it, or see that it is on the disk."""
+    path = f"{runs}/{note}"
+    with suppress(FileNotFoundError):
+        os.unlink(f"{path}{BESIDE}")
+    file = RunFile.open(path)
+    if file is not None:
+        with file:
+            try:
+                file.settle()
+            except Corrupt as error:
+                _log.warning("a write that was not finished is left as it is: %s", error)
+    sync_directory(os.path.dirname(path))
 
 
 def _forget() -> None:

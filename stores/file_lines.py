@@ -28,6 +28,10 @@ class Lines:
         self._at = 0
         self._count = 0
 
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+
     def reset(self) -> None:
         """Forget all lines."""
         raise NotImplementedError

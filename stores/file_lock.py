@@ -38,6 +38,9 @@ class Lock:
         self._fd = -1
         self._mutex = threading.Lock()
 
+    def __del__(self) -> None:
+        self._close()
+
     def held(self, deadline: float) -> Self:
         """Take the lock, to be given back by ``with``."""
         if not self._mutex.acquire(timeout=max(0.0, deadline - time.monotonic())):

@@ -38,7 +38,7 @@ _BATCH = 50_000
 _log = logging.getLogger("kvflow.stores")
 
 
-class _Format(msgspec.Struct, forbid_unknown_fields=False):
+class _Format(msgspec.Struct):
     kvflow: int
 
 

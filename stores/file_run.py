@@ -1,6 +1,6 @@
 """The file of one run: a header, then frames, each of which one save or post appended.
 
-    header   magic, the run's birth (random), the floor, a checksum               32 bytes
+    header   magic, the run's birth (random), the floor, a checksum               28 bytes
     frame    prefix: magic, length, checksum of the body, checksum of the prefix  16 bytes
              body:   records, each after its length; the head; the trailer
              trailer: length of the head, checksum of the head, length of the body, magic
@@ -34,7 +34,7 @@ from kvflow.stores.file_disk import replace_file, sync, write_beside, write_whol
 LARGEST = 2**28
 """The most bytes that one save or post may bring, snapshot and new records together (256 MiB)."""
 
-_HEADER = struct.Struct("<8s8sQI4x")
+_HEADER = struct.Struct("<8s8sQI")
 _PREFIX = struct.Struct("<4sIII")
 _TRAILER = struct.Struct("<III4s")
 _LENGTH = _HEAD_LENGTH = struct.Struct("<I")
