@@ -20,18 +20,6 @@ local wakes, leases, token, expired, now = KEYS[1], KEYS[2], ARGV[2], tonumber(A
 local entries, expires = split(ARGV[5]), digits(now + ARGV[3])
 local takes, bad, untidy, lost, size = {}, {}, {}, 0, 0
 
--- The head and the snapshot of a run; nil and what is wrong where they cannot be read.
-local function look(run, log)
-  local found = redis.pcall('HMGET', run, 'head', 'snapshot')
-  if found.err then return nil, found.err end
-  local head = found[1] and parse(found[1])
-  if head and found[2] then
-    local wrong = damage(head, log)
-    return not wrong and head or nil, wrong, found[2]
-  end
-  return nil, (found[1] or redis.call('EXISTS', run) == 1) and 'its head or its snapshot is not as it was written' or nil
-end
-
 for at, entry in ipairs(entries) do
   local run, log, index = KEYS[2 * at + 1], KEYS[2 * at + 2], at <= expired and leases or wakes
   local head, wrong, snapshot = look(run, log)

@@ -22,14 +22,14 @@ local function read(run)
     local head = parse(lines)
     return head, not head and GARBLED or nil
   end
-  if lines then return nil, lines.err end
+  if lines then return nil, tostring(lines.err) end
   return nil, redis.call('EXISTS', run) == 1 and 'its head is missing' or nil
 end
 
 -- What is wrong with the log of a head, or nil.
 local function damage(head, log)
   local records = redis.pcall('LLEN', log)
-  if type(records) == 'table' then return records.err end
+  if type(records) == 'table' then return tostring(records.err) end
   if records ~= tonumber(head.records) then return 'it has ' .. records .. ' records of ' .. head.records end
 end
 

@@ -9,6 +9,18 @@ local function split(entries)
   return found
 end
 
+-- The head and the snapshot of a run; nil and what is wrong where they cannot be read.
+local function look(run, log)
+  local found = redis.pcall('HMGET', run, 'head', 'snapshot')
+  if found.err then return nil, tostring(found.err) end
+  local head = found[1] and parse(found[1])
+  if head and found[2] then
+    local wrong = damage(head, log)
+    return not wrong and head or nil, wrong, found[2]
+  end
+  return nil, (found[1] or redis.call('EXISTS', run) == 1) and 'its head or its snapshot is not as it was written' or nil
+end
+
 -- Whether the entry of this index is where the run stands and, if that is by its lease, that has run out.
 local function is_due(head, index, entry, id, wakes, leases, now)
   local at, own = place(head, id, wakes, leases)

@@ -5,6 +5,8 @@
 
 local FACTS = '^(%d+)\n(%l+)\n([^\n]+)\n(%d*)\n([^\n]*)\n(%d+)\n(%d+)\n([^\n]+)\n([^\n]*)\n(%d+)\n(%d+)$'
 
+local OVER = {completed = true, failed = true, cancelled = true}
+
 -- Why a save cannot be taken that is no repeat, or nil.
 local function refusal(version, before, seen, stored, token, holder, expires, now)
   if version ~= before + 1 then
@@ -27,7 +29,8 @@ local function append(log, records, first)
   for from = first, #records, 1000 do -- unpack() gives out at about 8,000 values
     local length = redis.pcall('RPUSH', log, unpack(records, from, math.min(from + 999, #records)))
     if type(length) == 'table' then
-      return string.find(length.err, 'WRONGTYPE', 1, true) and length.err or error(length.err)
+      local wrong = tostring(length.err)
+      return string.find(wrong, 'WRONGTYPE', 1, true) and wrong or error(wrong)
     end
   end
 end
@@ -47,7 +50,7 @@ local function save(run, log, wakes, leases, births, facts, snapshot, new, first
     before, rested, flow, woken, _, attempt, born, _, stored, bytes, holder, expired, writer = string.match(lines, HEAD)
     if not before then return 'corrupt: ' .. GARBLED end
   elseif lines then
-    return 'corrupt: ' .. lines.err
+    return 'corrupt: ' .. tostring(lines.err)
   end
   local version, status, workflow, wake, event, created, updated, by, token, ttl, seen = string.match(facts, FACTS)
   local added = #new - first + 1
@@ -63,11 +66,9 @@ local function save(run, log, wakes, leases, births, facts, snapshot, new, first
     if token ~= '' then expires = expiry(holder == token, expired, tonumber(ttl), now) end
     if added > 0 or not before then attempt = 0 end
   else
-    if seen < stored and (status == 'suspended' or status == 'waiting') and (wake == '' or wake + 0 > updated + 0) then
-      wake = updated
-    end
     token, attempt = '', 0
   end
+  if seen < stored and not OVER[status] and (wake == '' or wake + 0 > updated + 0) then wake = updated end
   for at = first, #new do bytes = bytes + #new[at] end
   redis.call('HSET', run, 'head', version .. '\n' .. status .. '\n' .. workflow .. '\n' .. wake .. '\n' .. event ..
     '\n' .. attempt .. '\n' .. created .. '\n' .. updated .. '\n' .. (stored + added) .. '\n' .. bytes .. '\n' ..

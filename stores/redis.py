@@ -179,8 +179,12 @@ class RedisStore(Store):
         return found, looked
 
     def _batches(self, entries: _Entries, outcomes: _Judged) -> Iterator[_Batch]:
-        """The entries not yet judged, as their texts: as many at a time as may hold up the server."""
+        """The entries not yet judged, as their texts: as many at a time as may hold up the server.
+
+        No run is in one batch twice: sent again, its earlier save would find the later one and look like a conflict.
+        """
         batch: _Batch = {}
+        runs = set[str]()
         total, nonce = 0, _nonce(None)
         for at, (run, new, lease) in enumerate(entries):
             if outcomes[at] is not None:
@@ -190,9 +194,11 @@ class RedisStore(Store):
             except TooLarge as error:
                 outcomes[at] = error
                 continue
-            if batch and (len(batch) == BATCH or total + size > BUDGET):
+            if batch and (len(batch) == BATCH or total + size > BUDGET or run.run_id in runs):
                 yield batch
                 batch, total = {}, 0
+                runs.clear()
+            runs.add(run.run_id)
             batch[at] = (facts(run, lease, f"{nonce}{at}"), run.snapshot, *new)
             total += size
         if batch:

@@ -114,20 +114,16 @@ class Queue:
         entries = line.entries
         if not entries:
             return []
-        keys = (*self._keys.index, *[self._keys.head + name(entry) for entry in entries])
         due: list[int]
-        due, bad = self._server.run(DUE, keys, (now, len(line.expired), b"\t".join(entries)))
+        due, bad = self._server.run(DUE, self._keys_of(entries), (now, len(line.expired), b"\t".join(entries)))
         report(entries, bad)
         return [name(entries[at - 1]).decode() for at in due]
 
     def _take(self, line: Line, now: int, lease: Lease) -> tuple[Runs, int]:
         """Those runs of a line that became ours, and how many went to others or were not looked at."""
         entries = line.entries
-        keys = [*self._keys.index]
-        for run_id in map(name, entries):
-            keys += (self._keys.head + run_id, self._keys.log + run_id)
         arguments = (now, lease.token, lease.ttl, len(line.expired), b"\t".join(entries))
-        numbers, texts, bad, lost = self._server.run(CLAIM, keys, arguments)
+        numbers, texts, bad, lost = self._server.run(CLAIM, self._keys_of(entries), arguments)
         report(entries, bad)
         taken = list(_unpacked(entries, numbers, texts))
         self._fetch([one for one in taken if one.log is None])
@@ -139,6 +135,13 @@ class Queue:
                 _logger.warning("%s; it was passed over", error)
                 self._put_off(one.run_id, now, lease)
         return runs, lost
+
+    def _keys_of(self, entries: Iterable[bytes]) -> list[bytes]:
+        """The indexes, and head and log of each entry's run."""
+        keys = [*self._keys.index]
+        for run_id in map(name, entries):
+            keys += (self._keys.head + run_id, self._keys.log + run_id)
+        return keys
 
     def _put_off(self, run_id: bytes, now: int, lease: Lease) -> None:
         """Let a run that nobody can read come up again later."""

@@ -51,14 +51,16 @@ def is_cluster(client: object) -> bool:
 
 def connector(url: str, pool_size: int) -> Connect:
     """What makes the client that the URL names, once the URL has been found right. Nothing is connected yet."""
-    scheme, _, rest = url.partition("://")
+    scheme, slashes, rest = url.partition("://")
     make = _MAKERS.get(scheme.lower())
-    if make is None or not rest:
+    if make is None or not slashes:
         raise InvalidArgument(f"a URL of a RedisStore begins with one of {', '.join(s + '://' for s in _MAKERS)}")
     try:
         return make(scheme.lower(), rest, pool_size)
     except (ValueError, TypeError) as error:
-        raise InvalidArgument(f"this {scheme} URL is not understood: {error}") from error
+        # What is no port may be a password that lacks the rest of its account.
+        why = "a port is no number" if "ort could not" in str(error) else str(error)
+        raise InvalidArgument(f"this {scheme} URL is not understood: {why}") from None
 
 
 def _single(scheme: str, rest: str, pool_size: int) -> Connect:
