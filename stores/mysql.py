@@ -77,6 +77,7 @@ class MySQLStore(Store):
         self._sql = Statements(prefix)
         self._pool = Pool(self._open, pool_size)
         self._prepared = False
+        self._names: Sequence[bytes] = ()
 
     @classmethod
     def from_url(cls, url: str, *, prefix: str = "kvflow", pool_size: int = 10, timeout: float = 5.0) -> Self:
@@ -253,9 +254,21 @@ class MySQLStore(Store):
     # Claims
 
     def _workflows(self, session: Session, names: Sequence[str] | None) -> Sequence[bytes]:
+        """The names asked for, or all there are: those of the last time, if each is still followed by the next."""
         if names is not None:
             return [name.encode() for name in names]
-        return [row[0] for row in session.ask(self._sql.workflows())]
+        asked = [b"", *self._names]
+        answers = rows_of(session.run(self._sql.workflow_after(name) for name in asked))
+        following: dict[bytes, bytes | None] = {name: row[0] for name, row in zip(asked, answers, strict=True)}
+        found = list[bytes]()
+        last: bytes | None = b""
+        while last is not None:
+            if last not in following:
+                following[last] = session.ask(self._sql.workflow_after(last))[0][0]
+            if (last := following[last]) is not None:
+                found.append(last)
+        self._names = found
+        return found
 
     def _places(self, session: Session, workflows: Sequence[bytes], now: int, limit: int) -> Sequence[Place]:
         """The first places in line, as the index has them; nothing is locked."""

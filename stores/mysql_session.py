@@ -115,7 +115,7 @@ class Session:
         connection.set_character_set("utf8mb4")
         self._room = 1024
         version, packet = self.run(_SETTINGS)[0].rows[0]
-        _check_version(version)
+        check_version(version)
         self._room = int(packet) - _MARGIN
 
     @property
@@ -209,7 +209,7 @@ def _watched(connection: "Connection[Any]") -> Any:
     return poll
 
 
-def _check_version(version: str) -> None:
+def check_version(version: str) -> None:
     """Refuse servers without SKIP LOCKED, as early as it can be known."""
     server = "MariaDB" if "mariadb" in version.lower() else "MySQL"
     found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", version)
