@@ -25,19 +25,18 @@ from kvflow.run import Lease, Status, StoredRun
 from kvflow.store import Ids, Outcomes, Runs, Store
 from kvflow.stores import mysql_schema
 from kvflow.stores.mysql_batch import Batch
+from kvflow.stores.mysql_driver import Connection, MySQLError
 from kvflow.stores.mysql_pool import Pool
 from kvflow.stores.mysql_rows import Place, entry_of, is_whole, key_of, run_of, whole_run_of
 from kvflow.stores.mysql_session import (
-    LOCK_WAIT,
     Answer,
-    Connection,
-    MySQLError,
     Row,
     Session,
     is_in_the_way,
     is_taken,
     is_too_large,
     rows_of,
+    wait_of,
     words_of,
 )
 from kvflow.stores.mysql_statements import BEGIN, COMMIT, EXPIRED, FEW, SKIP, WOKEN, Change, Statements, in_parts
@@ -195,10 +194,12 @@ class MySQLStore(Store):
                 with self._pool.session(deadline) as session:
                     return work(session)
             except MySQLError as error:
+                if is_taken(error):  # a birth has met that already, so it is the place of a record
+                    raise Corrupt(f"a log has more records than its head counts: {words_of(error)}") from error
                 if is_too_large(error):
                     raise TooLarge(f"the server refuses it, and nothing was written: {words_of(error)}") from error
                 if session is None or not self._may_help(session, error, deadline, again):
-                    raise StoreUnavailable(f"within {self._timeout} s, the server: {words_of(error)}") from error
+                    raise StoreUnavailable(f"not done within {self._timeout} s: {words_of(error)}") from error
                 again = again and not session.lost
             except OSError as error:
                 raise StoreUnavailable(f"no connection to the server: {error}") from error
@@ -208,17 +209,17 @@ class MySQLStore(Store):
         if session.lost:
             self._pool.drop_idle()
             return again and monotonic() < deadline
-        return is_in_the_way(error) and monotonic() + LOCK_WAIT < deadline
+        return is_in_the_way(error) and monotonic() + wait_of(error) < deadline
 
     # One run
 
     def _save(self, session: Session, run: StoredRun, new: Sequence[bytes], lease: Lease | None) -> int:
         if run.seen == 0 if run.version == 1 else len(new) <= FEW:
-            with _unless_taken(session):
+            with _unless_born(session, run):
                 if _is_saved(session.run(self._sql.save(run, new, lease, session.room))):
                     return 0
         for _ in range(_TRIES):
-            with _unless_taken(session):
+            with _unless_born(session, run):
                 return self._save_slowly(session, run, new, lease)
         raise Conflict(f"run {run.run_id!r} is born and deleted all the time; nothing was written")
 
@@ -384,12 +385,12 @@ class MySQLStore(Store):
 
 
 @contextmanager
-def _unless_taken(session: Session) -> Generator[None]:
-    """Go on behind the block, nothing having happened, where a row that it inserts has come to be meanwhile."""
+def _unless_born(session: Session, run: StoredRun) -> Generator[None]:
+    """Go on behind the block, nothing having happened, where the run that it bears has come to be meanwhile."""
     try:
         yield
     except MySQLError as error:
-        if not is_taken(error):
+        if run.version > 1 or not is_taken(error):
             raise
         session.settle()
 

@@ -16,9 +16,8 @@ from collections.abc import Callable
 from time import monotonic
 from types import TracebackType
 
-from pymysql.err import MySQLError
-
 from kvflow.errors import KvflowError, StoreUnavailable
+from kvflow.stores.mysql_driver import MySQLError
 from kvflow.stores.mysql_session import IDLE, Session
 
 _FRESH = IDLE * 2 / 3

@@ -9,11 +9,9 @@ Tables are made on first use, by several processes at once where that happens, a
 their version comes last: where it can be read, there is nothing to make and no right to make it is needed.
 """
 
-from pymysql.constants import ER
-from pymysql.err import MySQLError
-
 from kvflow.errors import NotSupported, SchemaTooNew
 from kvflow.run import Status
+from kvflow.stores.mysql_driver import ER, MySQLError
 from kvflow.stores.mysql_session import Session, code_of
 
 VERSION = 1

@@ -17,17 +17,18 @@ import select
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from kvflow.errors import MissingDriver, NotSupported, TooLarge
-
-try:
-    from pymysql.connections import Connection as Connection
-    from pymysql.constants import CLIENT, CR, ER, SERVER_STATUS
-    from pymysql.converters import decoders
-    from pymysql.cursors import Cursor
-    from pymysql.err import InterfaceError
-    from pymysql.err import MySQLError as MySQLError
-except ImportError as error:
-    raise MissingDriver("MySQLStore needs PyMySQL: pip install 'kvflow[mysql]'") from error
+from kvflow.errors import NotSupported, TooLarge
+from kvflow.stores.mysql_driver import (
+    CLIENT,
+    CR,
+    ER,
+    SERVER_STATUS,
+    Connection,
+    Cursor,
+    InterfaceError,
+    MySQLError,
+    decoders,
+)
 
 Row = tuple[Any, ...]
 
@@ -77,8 +78,13 @@ def is_in_the_way(error: MySQLError) -> bool:
     return code_of(error) in (ER.LOCK_WAIT_TIMEOUT, ER.LOCK_DEADLOCK)
 
 
+def wait_of(error: MySQLError) -> float:
+    """The seconds that the same may take to fail again."""
+    return LOCK_WAIT if code_of(error) == ER.LOCK_WAIT_TIMEOUT else 0.0
+
+
 def is_taken(error: MySQLError) -> bool:
-    """Whether the row to be inserted is there already."""
+    """Whether a row to be inserted is there already."""
     return code_of(error) == ER.DUP_ENTRY
 
 
@@ -149,12 +155,9 @@ class Session:
         """The rows that one statement gives."""
         return self.run([statement])[0].rows
 
-    def fits(self, statement: str) -> bool:
-        return len(statement) <= self._room
-
     def check_fits(self, statement: str) -> None:
         """Refuse what the server would answer by hanging up."""
-        if not self.fits(statement):
+        if len(statement) > self._room:
             raise TooLarge(
                 f"a statement of {len(statement)} bytes for a server whose max_allowed_packet is"
                 f" {self._room + _MARGIN}: bytes travel as two digits each, so keep a head or a record below half of"

@@ -4,11 +4,8 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-import pymysql
-from pymysql.constants import CLIENT
-
-from kvflow.errors import InvalidArgument
-from kvflow.stores.mysql_session import Connection
+from kvflow.errors import InvalidArgument, MissingDriver
+from kvflow.stores.mysql_driver import CLIENT, Connection, connect
 
 _FLAGS = {"ssl_disabled", "ssl_verify_cert", "ssl_verify_identity"}
 _OPTIONS = {"unix_socket", "ssl_ca", "ssl_cert", "ssl_key", *_FLAGS}
@@ -20,15 +17,18 @@ def dialler(url: str) -> "Callable[[float], Connection[Any]]":
     where = _parse(url)
 
     def dial(seconds: float) -> "Connection[Any]":
-        return pymysql.connect(
-            **where,
-            connect_timeout=seconds,
-            read_timeout=seconds,
-            write_timeout=seconds,
-            charset="utf8mb4",
-            autocommit=True,
-            client_flag=CLIENT.MULTI_STATEMENTS,
-        )
+        try:
+            return connect(
+                **where,
+                connect_timeout=seconds,
+                read_timeout=seconds,
+                write_timeout=seconds,
+                charset="utf8mb4",
+                autocommit=True,
+                client_flag=CLIENT.MULTI_STATEMENTS,
+            )
+        except RuntimeError as error:  # what PyMySQL raises where a way to log in needs another package
+            raise MissingDriver(f"{error}: pip install 'pymysql[rsa]', or connect by TLS") from error
 
     return dial
 

@@ -2,6 +2,8 @@
 
 import logging
 import multiprocessing
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -185,6 +187,12 @@ def test_a_server_with_it_is_not(version: str) -> None:
     check_version(version)
 
 
+def test_without_its_driver_it_says_what_to_install() -> None:
+    program = "import sys; sys.modules['pymysql'] = None; from kvflow.stores import MySQLStore"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "MissingDriver: MySQLStore needs PyMySQL: pip install 'kvflow[mysql]'" in done.stderr
+
+
 # Tables
 
 
@@ -335,6 +343,23 @@ def test_a_name_that_is_no_text_is_in_nobodys_way(
     assert len(caplog.records) == 5
     with refused(Corrupt, saying="'worse'"):
         store.load("worse", log=False)
+
+
+def test_a_record_too_many_is_corrupt(store: Store, prefix: str, admin: AnyConnection) -> None:
+    mine = lease()
+    store.save(running(), [b"one"], mine)
+    ask(admin, f"INSERT INTO {prefix}_log (id, seq, record) SELECT id, 1, 'stray' FROM {prefix}_runs")
+    calls: list[Callable[[], object]] = [
+        lambda: store.save(running(version=2, seen=1), [b"two"], mine),
+        lambda: store.save(running(version=2, seen=1), [b"two"] * 20, mine),
+        lambda: store.post("a", b"two", 5),
+    ]
+    for call in calls:
+        with refused(Corrupt, saying="more records than its head counts"):
+            call()
+    (outcome,) = store.save_many([(running(version=2, seen=1), [b"two"], mine)])
+    assert isinstance(outcome, Corrupt)
+    assert get(store).log == (b"one",)
 
 
 # What is too large
