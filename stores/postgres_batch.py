@@ -20,8 +20,6 @@ LIMIT = 2**30 - 2**16
 _ENTRIES = 200
 _BYTES = 2**25
 
-_AT_REST = (Status.SUSPENDED, Status.WAITING)
-
 
 def check_size(run_id: str, *parts: bytes) -> int:
     """How many bytes these are together; more than one message to the server can hold are refused."""
@@ -50,7 +48,7 @@ def values_of(run: StoredRun, new: Sequence[bytes], lease: Lease | None) -> tupl
         run.seen,
         len(new),
         sum(map(len, new)),
-        status in _AT_REST,
+        not status.over,
         bool(new) or status is not Status.RUNNING,
         token if status is Status.RUNNING else None,
         lease.ttl if lease else None,

@@ -26,7 +26,7 @@ from kvflow.errors import Corrupt, KvflowError, NotSupported, StoreUnavailable, 
 from kvflow.stores.postgres_connections import Connections
 from kvflow.stores.postgres_protocol import Call, Patience, Statement, exchange
 
-_PLANS = {
+PLANS = {
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",
@@ -63,7 +63,7 @@ class Server:
         self._connections = connections
         self._timeout = timeout
         self._prepared: WeakKeyDictionary[Connection[Any], set[bytes]] | None = WeakKeyDictionary()
-        settings = {"lock_timeout": f"{max(1, int(timeout * 900))}ms", **_PLANS}
+        settings = {"lock_timeout": f"{max(1, int(timeout * 900))}ms", **PLANS}
         self._settings = _set_locally(settings)
         self._settings_and_encoding = _set_locally({"client_encoding": "UTF8", **settings})
 

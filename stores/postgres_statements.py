@@ -21,12 +21,12 @@ _TYPES: dict[str, Type] = {
     **dict.fromkeys(("version", "wake_at", "created_at", "updated_at", "seen", "added", "added_size", "ttl"), INT8),
     **dict.fromkeys(("now", "limit", "seq", "place"), INT8),
     **dict.fromkeys(("snapshot", "record", "records"), BYTEA),
-    **dict.fromkeys(("rests", "progress", "wake"), BOOL),
+    **dict.fromkeys(("not_over", "progress", "wake"), BOOL),
 }
 
 SAVED = (
     "run_id", "workflow", "status", "version", "wake_at", "event", "created_at", "updated_at", "snapshot", "seen",
-    "added", "added_size", "rests", "progress", "held", "ttl", "writer",
+    "added", "added_size", "not_over", "progress", "held", "ttl", "writer",
 )  # fmt: skip
 """The parameters of a save, and of ``SAVE_MANY`` as arrays of one length."""
 
@@ -37,7 +37,7 @@ _HEAD = """r.run_id, r.workflow, r.status, r.version, r.wake_at, r.event, r.atte
 _OVER = """version = {v}version, workflow = {v}workflow, status = {v}status, event = {v}event,
     created_at = {v}created_at, updated_at = {v}updated_at, snapshot = {v}snapshot, writer = {v}writer,
     records = r.records + {v}added, log_size = r.log_size + {v}added_size,
-    wake_at = CASE WHEN {v}rests AND r.records > {v}seen THEN LEAST({v}wake_at, {v}updated_at) ELSE {v}wake_at END,
+    wake_at = CASE WHEN {v}not_over AND r.records > {v}seen THEN LEAST({v}wake_at, {v}updated_at) ELSE {v}wake_at END,
     attempt = CASE WHEN {v}progress THEN 0 ELSE r.attempt END, token = {v}held,
     expires_at = CASE WHEN {v}held IS NULL THEN NULL
         WHEN r.expires_at - {clock} > {v}ttl / 2 AND r.expires_at - {clock} <= {v}ttl THEN r.expires_at
