@@ -1,7 +1,7 @@
 """Several processes that claim from one pile: what one gets done in a second, four must get done too, and no run twice.
 
 The processes live through all trials and keep their connections. In a trial each claims until it has found nothing a
-few times in a row, for a lost race may look like nothing; then it finishes its runs, which nobody clocks.
+few times in a row, for a lost race may look like nothing. When all have stopped each finishes its runs, unclocked.
 """
 
 import multiprocessing
@@ -18,13 +18,17 @@ from bench.figures import Figure, Goal, figure
 from bench.grounds import Ground
 from bench.runs import HELD, WORKFLOWS, bear, due, expect, finish, lease, now
 from bench.sizes import Sizes
-from kvflow.run import Lease, StoredRun
-from kvflow.store import Store
+from kvflow.run import Lease
+from kvflow.store import Runs, Store
 
 GOAL = Goal(0.95, least=True)
 CLAIMERS = 4
 PATIENCE = 60.0
 GIVES_UP = 3
+FINISH = 0
+"""What a process is told instead of a limit when it shall finish what it holds."""
+
+Claims = list[tuple[Lease, Runs]]
 
 
 class Share(Struct, frozen=True):
@@ -53,14 +57,19 @@ def figures(ground: Ground, sizes: Sizes) -> Iterator[Figure]:
 def _trial(store: Store, claimers: Sequence[Connection], name: str, pile: int, limit: int) -> float:
     """The seconds that one run of the pile took."""
     bear(store, due(name, pile), HELD)
-    for claimer in claimers:
-        claimer.send(limit)
-    shares = [_answer(claimer) for claimer in claimers]
+    shares = _tell(claimers, limit)
+    _tell(claimers, FINISH)
     claimed = [run_id for share in shares for run_id in share.run_ids]
     if len(claimed) != pile or len(set(claimed)) != pile:
         raise AssertionError(f"of {pile} due runs {len(set(claimed))} were claimed, in {len(claimed)} claims")
     took = [share for share in shares if share.run_ids]
     return (max(share.ended for share in took) - min(share.began for share in shares)) / pile
+
+
+def _tell(claimers: Sequence[Connection], order: int) -> list[Share]:
+    for claimer in claimers:
+        claimer.send(order)
+    return [_answer(claimer) for claimer in claimers]
 
 
 def _answer(claimer: Connection) -> Share:
@@ -74,7 +83,7 @@ def _answer(claimer: Connection) -> Share:
 
 @contextmanager
 def _claimers(opener: Callable[[], Store]) -> Generator[list[Connection]]:
-    """Ends of pipes: each takes the limit of a trial's claims and gives a share."""
+    """Ends of pipes: each takes the limit of a trial's claims, or FINISH, and gives a share."""
     context = multiprocessing.get_context("spawn")
     ends: list[Connection] = []
     processes: list[SpawnProcess] = []
@@ -102,16 +111,16 @@ def _claimers(opener: Callable[[], Store]) -> Generator[list[Connection]]:
 def _work(opener: Callable[[], Store], trials: Connection) -> None:
     try:
         with opener() as store:
-            while (limit := trials.recv()) is not None:
-                _take_part(store, limit, trials)
+            held: Claims = []
+            while (order := trials.recv()) is not None:
+                trials.send(_finish(store, held) if order == FINISH else _claim(store, order, held))
     except (EOFError, ConnectionError):
         pass  # the bench is gone, or another process has failed
     except Exception:  # noqa: BLE001 - whatever it was, the bench reports it
         trials.send(Share(failed=traceback.format_exc()))
 
 
-def _take_part(store: Store, limit: int, trials: Connection) -> None:
-    claims: list[tuple[Lease, list[StoredRun]]] = []
+def _claim(store: Store, limit: int, held: Claims) -> Share:
     began = ended = monotonic()
     found_nothing = 0
     while found_nothing < GIVES_UP:
@@ -120,7 +129,12 @@ def _take_part(store: Store, limit: int, trials: Connection) -> None:
         found_nothing = 0 if runs else found_nothing + 1
         if runs:
             ended = monotonic()
-            claims.append((mine, runs))
-    for mine, runs in claims:
+            held.append((mine, runs))
+    return Share([run.run_id for _, runs in held for run in runs], began, ended)
+
+
+def _finish(store: Store, held: Claims) -> Share:
+    for mine, runs in held:
         expect(store.save_many([finish(run, mine) for run in runs]))
-    trials.send(Share([run.run_id for _, runs in claims for run in runs], began, ended))
+    held.clear()
+    return Share()
