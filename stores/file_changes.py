@@ -42,7 +42,7 @@ class Change(Generic[Result]):
         self.before: Entry | None = None
         self.head: Head | None = None
         self.file: RunFile | None = None
-        self.birth = False
+        self.failed = False
 
     @property
     def outcome(self) -> Result | KvflowError:
@@ -75,12 +75,15 @@ class Round(Generic[Result]):
         self._directory = directory
         self._clock = clock
         self._changes = changes
-        self._notes = dict[Stripe, list[str]]()
-        self._failed = set[Stripe]()
+        self._stripes = directory.locks.stripes([change.digest for change in changes])
+        self._appended: list[Change[Result]] = []
+        self._births: list[Change[Result]] = []
+        self._rested: list[Change[Result]] = []
+        self._notes: dict[Stripe, list[str]] = {}
+        self._failed: set[Stripe] = set()
 
     def run(self, deadline: float) -> None:
         """Give every change its outcome."""
-        self._stripes = self._directory.locks.stripes([change.digest for change in self._changes])
         with self._stripes.held(deadline):
             try:
                 self._run(deadline)
@@ -92,39 +95,34 @@ class Round(Generic[Result]):
     def _run(self, deadline: float) -> None:
         with self._directory.indexed(deadline) as self._index:
             self._each(self._changes, self._decide)
-        written = [change for change in self._changes if change.head is not None]
-        if any(change.birth for change in written):
-            written = self._each(written, self._write_birth)
-        written = self._each(written, self._sync)
-        if any(change.birth or _dropped(change) for change in written):
+        self._each(self._births, self._write_birth)
+        self._each(self._births, self._sync)
+        self._each(self._appended, self._sync)
+        if self._births or self._rested:
             with self._directory.indexed(deadline) as self._index:
-                written = self._each(written, self._settle)
-            self._sync_names(written)
-        for change in written:
-            if change.file is not None and change.head is not None and change.file.dead(change.head):
-                self._rewrite(change.file)
+                self._each(self._births, self._put)
+                self._each(self._rested, self._rest)
+            self._sync_names()
+        self._each(self._appended, self._tidy)
         for stripe in self._notes:
             if stripe not in self._failed:
                 stripe.clear()
 
-    def _each(self, changes: Sequence[Change[Result]], step: Callable[[Change[Result]], None]) -> list[Change[Result]]:
-        """Take a step with every change, and give those that went well; an error is the outcome of its own alone."""
-        well: list[Change[Result]] = []
+    def _each(self, changes: Sequence[Change[Result]], step: Callable[[Change[Result]], None]) -> None:
+        """Take a step with every change that went well so far; an error is the outcome of its own alone."""
         for change in changes:
-            try:
-                step(change)
-            except KvflowError as error:
-                change.outcome = error
-            except OSError as error:
-                self._fail(change, error)
-            else:
-                well.append(change)
-        return well
+            if not change.failed:
+                try:
+                    step(change)
+                except KvflowError as error:
+                    change.outcome, change.failed = error, True
+                except OSError as error:
+                    self._fail(change, error)
 
     def _fail(self, change: Change[Result], error: OSError) -> None:
         """The note of the run stays, so that whoever comes next makes sure of what is on the disk."""
         self._failed.add(self._stripes.of(change.digest))
-        change.outcome = unavailable(error)
+        change.outcome, change.failed = unavailable(error), True
         change.outcome.__cause__ = error
 
     def _decide(self, change: Change[Result]) -> None:
@@ -139,13 +137,16 @@ class Round(Generic[Result]):
         if after is None or after is change.before:
             return
         if change.file is None or state is None or change.before is None:
-            change.birth, change.head = True, born(after, change.new)
+            change.head = born(after, change.new)
+            self._births.append(change)
             return
-        head = state.next(after, change.new)
+        change.head = state.next(after, change.new)
         self._index.expect(change.before, state, after)
         self._note(change)
-        change.file.append(head, change.new)
-        change.head = head
+        change.file.append(change.head, change.new)
+        self._appended.append(change)
+        if change.before.token is not None and after.token is None:
+            self._rested.append(change)
 
     def _note(self, change: Change[Result]) -> None:
         stripe = self._stripes.of(change.digest)
@@ -155,7 +156,7 @@ class Round(Generic[Result]):
 
     def _write_birth(self, change: Change[Result]) -> None:
         """Write a birth beside its place, unsynced: of many files the first sync does most for the rest."""
-        if change.birth and change.head is not None:
+        if change.head is not None:
             change.file = write_birth(self._directory.path(change.run_id), change.head, change.new)
 
     def _sync(self, change: Change[Result]) -> None:
@@ -163,21 +164,23 @@ class Round(Generic[Result]):
         if change.file is not None:
             change.file.sync()
 
-    def _settle(self, change: Change[Result]) -> None:
-        """Put a birth in its place; take away the lease of a run that came to rest."""
-        if change.birth and change.head is not None:
+    def _put(self, change: Change[Result]) -> None:
+        """Put a birth in its place."""
+        if change.head is not None:
             self._index.expect(None, change.head, change.head.entry)
             self._note(change)
             put(self._directory.path(change.run_id))
-        elif _dropped(change):
-            with suppress(OSError):  # the save has happened; whoever comes upon the line takes it away
-                self._index.leases.drop([change.run_id])
 
-    def _sync_names(self, written: Sequence[Change[Result]]) -> None:
+    def _rest(self, change: Change[Result]) -> None:
+        """Take away the lease of a run that came to rest."""
+        with suppress(OSError):  # the save has happened; whoever comes upon the line takes it away
+            self._index.leases.drop([change.run_id])
+
+    def _sync_names(self) -> None:
         """Bring the names of births to the disk."""
         of: dict[str, list[Change[Result]]] = {}
-        for change in written:
-            if change.birth:
+        for change in self._births:
+            if not change.failed:
                 of.setdefault(os.path.dirname(self._directory.path(change.run_id)), []).append(change)
         for directory, births in of.items():
             try:
@@ -186,14 +189,10 @@ class Round(Generic[Result]):
                 for change in births:
                     self._fail(change, error)
 
-    def _rewrite(self, file: RunFile) -> None:
+    def _tidy(self, change: Change[Result]) -> None:
         """Write a file anew that is mostly dead heads; the change has happened, whatever comes of this."""
-        try:
-            file.rewrite()
-        except (OSError, KvflowError) as error:
-            _log.warning("%s keeps its dead heads for now: %s", file.path, error)
-
-
-def _dropped(change: Change[Result]) -> bool:
-    held = change.before is not None and change.before.token is not None
-    return held and change.head is not None and change.head.entry.token is None
+        if change.file is not None and change.head is not None and change.file.dead(change.head):
+            try:
+                change.file.rewrite()
+            except (OSError, KvflowError) as error:
+                _log.warning("%s keeps its dead heads for now: %s", change.file.path, error)

@@ -111,7 +111,7 @@ class Indexed:
             directory.refresh()
         except BaseException:
             directory.index.close()
-            directory.locks.index.__exit__()
+            directory.locks.index.give_back()
             raise
         return directory.index
 
@@ -120,7 +120,7 @@ class Indexed:
             if kind is not None and not issubclass(kind, KvflowError):
                 self._directory.index.close()
         finally:
-            self._directory.locks.index.__exit__()
+            self._directory.locks.index.give_back()
 
 
 def check_id(file: RunFile, head: Head, run_id: str) -> None:

@@ -15,6 +15,7 @@ last one died or failed before its write was on the disk, and settles those runs
 """
 
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -27,6 +28,7 @@ STRIPES = "0123456789abcdef"
 """The first digit of a run's digest names its stripe, and the directory that its file lies in."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.00002, 0.005
+_NAME = re.compile(r"[0-9a-f]/[a-z0-9_-]+\.[a-z]+")
 _WRITING, _SETTLED, _NOTE_END = b"1", b"0", b"\n\n"
 
 
@@ -43,8 +45,7 @@ class Lock:
 
     def held(self, deadline: float) -> Self:
         """Take the lock, to be given back by ``with``."""
-        if not self._mutex.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            raise self._late("another thread of this process")
+        self._take_mutex(deadline)
         try:
             if self._fd < 0:
                 self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT, FILE_MODE)
@@ -58,6 +59,10 @@ class Lock:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Give the lock back."""
         try:
             unlock(self._fd)
         finally:
@@ -70,8 +75,7 @@ class Lock:
 
     def close(self, deadline: float) -> None:
         """Close the file once nobody in this process holds the lock; it is opened again where needed."""
-        if not self._mutex.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            raise self._late("another thread of this process")
+        self._take_mutex(deadline)
         try:
             self._close()
         finally:
@@ -81,6 +85,12 @@ class Lock:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def _take_mutex(self, deadline: float) -> None:
+        if self._mutex.acquire(blocking=False):
+            return
+        if not self._mutex.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise self._late("another thread of this process")
 
     def _wait(self, deadline: float) -> None:
         pause = _FIRST_PAUSE
@@ -112,12 +122,14 @@ class Stripe(Lock):
         """Say that these runs' files are being written and are not yet on the disk."""
         os.pwrite(self._fd, _WRITING + "\n".join(names).encode() + _NOTE_END, 0)
 
+    def writing(self) -> bool:
+        """Whether whoever held the stripe before did not finish a write."""
+        return os.pread(self._fd, 1, 0) == _WRITING
+
     def noted(self) -> list[str]:
-        """The runs whose write was not finished by whoever held the stripe before."""
-        if os.pread(self._fd, 1, 0) != _WRITING:
-            return []
-        note = os.pread(self._fd, os.fstat(self._fd).st_size, 1)
-        return note.partition(_NOTE_END)[0].decode().split("\n")
+        """The runs whose write was not finished."""
+        note = os.pread(self._fd, os.fstat(self._fd).st_size, 1).partition(_NOTE_END)[0]
+        return [name for name in note.decode(errors="replace").split("\n") if _NAME.fullmatch(name)]
 
     def clear(self) -> None:
         """Say that all is on the disk."""
@@ -128,25 +140,25 @@ class Stripes:
     """Some stripes, taken together in their order and settled before anything else is done under them."""
 
     def __init__(self, stripes: Sequence[Stripe], settle: Callable[[str], None]) -> None:
-        self._stripes = stripes
+        self._of = {stripe.digit: stripe for stripe in stripes}
         self._settle = settle
         self._taken: list[Stripe] = []
 
     def of(self, digest: str) -> Stripe:
         """The stripe of one run, held among these."""
-        return next(stripe for stripe in self._stripes if stripe.digit == digest[0])
+        return self._of[digest[0]]
 
     def held(self, deadline: float) -> Self:
         """Take them all, to be given back by ``with``."""
         try:
-            for stripe in self._stripes:
+            for stripe in self._of.values():
                 self._taken.append(stripe.held(deadline))
-                if names := stripe.noted():
-                    for name in names:
+                if stripe.writing():
+                    for name in stripe.noted():
                         self._settle(name)
                     stripe.clear()
         except BaseException:
-            self.__exit__()
+            self.give_back()
             raise
         return self
 
@@ -154,8 +166,12 @@ class Stripes:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Give every stripe back, the last one first."""
         while self._taken:
-            self._taken.pop().__exit__()
+            self._taken.pop().give_back()
 
 
 class Locks:
@@ -164,23 +180,22 @@ class Locks:
     def __init__(self, directory: str, settle: Callable[[str], None]) -> None:
         self._settle = settle
         self.index = Lock(f"{directory}/index")
-        self._stripes = [Stripe(f"{directory}/stripe-{digit}", digit) for digit in STRIPES]
+        self._stripes = {digit: Stripe(f"{directory}/stripe-{digit}", digit) for digit in STRIPES}
 
     def stripes(self, digests: Sequence[str]) -> Stripes:
         """The stripes of these runs."""
-        digits = {digest[0] for digest in digests}
-        return Stripes([stripe for stripe in self._stripes if stripe.digit in digits], self._settle)
+        return Stripes([self._stripes[digit] for digit in sorted({digest[0] for digest in digests})], self._settle)
 
     def all_stripes(self) -> Stripes:
         """The stripes of all runs."""
-        return Stripes(self._stripes, self._settle)
+        return Stripes(list(self._stripes.values()), self._settle)
 
     def forget(self) -> None:
         """Let go of what a forked child inherited, which is its parent's."""
-        for each in (self.index, *self._stripes):
+        for each in (self.index, *self._stripes.values()):
             each.forget()
 
     def close(self, deadline: float) -> None:
         """Close every file; they are opened again where needed."""
-        for each in (self.index, *self._stripes):
+        for each in (self.index, *self._stripes.values()):
             each.close(deadline)

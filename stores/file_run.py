@@ -35,7 +35,9 @@ LARGEST = 2**28
 """The most bytes that one save or post may bring, snapshot and new records together (256 MiB)."""
 
 _HEADER = struct.Struct("<8s8sQI")
+_HEADER_FRONT = struct.Struct("<8s8sQ")
 _PREFIX = struct.Struct("<4sIII")
+_PREFIX_FRONT = struct.Struct("<4sII")
 _TRAILER = struct.Struct("<III4s")
 _LENGTH = _HEAD_LENGTH = struct.Struct("<I")
 _FILE, _FRAME, _END = b"kvflow1\n", b"\nKVf", b"fVK\n"
@@ -76,6 +78,7 @@ class RunFile:
         self.path = path
         self.fd = fd
         self.end = 0
+        self._size = 0
 
     @classmethod
     def open(cls, path: str) -> Self | None:
@@ -96,7 +99,7 @@ class RunFile:
 
     def head(self) -> Head:
         """The last whole head; ``end`` is where the next frame goes. Reads the end of the file alone."""
-        size = os.fstat(self.fd).st_size
+        size = self._size = os.fstat(self.fd).st_size
         start = max(0, size - _TAIL)
         tail = self._read(start, size - start)
         _, floor = self._header(tail if start == 0 else self._read(0, _HEADER.size))
@@ -108,6 +111,7 @@ class RunFile:
     def whole(self) -> tuple[Head, tuple[bytes, ...]]:
         """The head and the log, every byte of them checked."""
         data = self._read(0, os.fstat(self.fd).st_size)
+        self._size = len(data)
         _, floor = self._header(data)
         packed, log, self.end = self._scan(data, floor)
         head = self._decode(packed)
@@ -127,13 +131,14 @@ class RunFile:
                 os.ftruncate(self.fd, self.end)
             error.filename = self.path
             raise
-        self.end += len(frame)
+        self.end = self._size = self.end + len(frame)
 
     def cut(self) -> bool:
         """Cut off a torn tail, which nobody was told is stored; whether there was one."""
-        torn = os.fstat(self.fd).st_size > self.end
+        torn = self._size > self.end
         if torn:
             os.ftruncate(self.fd, self.end)
+            self._size = self.end
         return torn
 
     def sync(self) -> None:
@@ -189,7 +194,7 @@ class RunFile:
         if len(data) < _HEADER.size:
             raise self._corrupt("it ends within its header")
         magic, birth, floor, check = _HEADER.unpack_from(data)
-        if magic != _FILE or crc32(data[:24]) != check:
+        if magic != _FILE or crc32(data[: _HEADER_FRONT.size]) != check:
             raise self._corrupt("its header is garbled")
         return birth, floor
 
@@ -276,8 +281,8 @@ def _file(head: Head, log: Sequence[bytes]) -> bytes:
 
 
 def _header(birth: bytes, floor: int) -> bytes:
-    check = crc32(_HEADER.pack(_FILE, birth, floor, 0)[:24])
-    return _HEADER.pack(_FILE, birth, floor, check)
+    front = _HEADER_FRONT.pack(_FILE, birth, floor)
+    return front + _LENGTH.pack(crc32(front))
 
 
 def _seed(at: int, body: int) -> int:
@@ -291,8 +296,8 @@ def _frame(head: Head | None, records: Sequence[bytes], at: int) -> bytes:
     body = sum(map(len, parts)) + len(packed) + _TRAILER.size
     parts += [packed, _TRAILER.pack(len(packed), crc32(packed, _seed(at, body)), body, _END)]
     whole = b"".join(parts)
-    prefix = _PREFIX.pack(_FRAME, body, crc32(whole), 0)
-    return prefix[:12] + _LENGTH.pack(crc32(prefix[:12])) + whole
+    front = _PREFIX_FRONT.pack(_FRAME, body, crc32(whole))
+    return front + _LENGTH.pack(crc32(front)) + whole
 
 
 def _whole_until(view: memoryview, at: int) -> int:
@@ -304,7 +309,7 @@ def _whole_until(view: memoryview, at: int) -> int:
     end = start + length
     if magic != _FRAME or end > len(view) or length < _TRAILER.size:
         return at
-    return end if crc32(view[start:end]) == check and crc32(view[at : at + 12]) == own else at
+    return end if crc32(view[start:end]) == check and crc32(view[at : at + _PREFIX_FRONT.size]) == own else at
 
 
 def _torn(view: memoryview, at: int) -> bool:
@@ -313,7 +318,7 @@ def _torn(view: memoryview, at: int) -> bool:
     if len(rest) < _PREFIX.size:
         return _FRAME.startswith(bytes(rest[:4])) or not any(rest)
     magic, length, _, own = _PREFIX.unpack_from(view, at)
-    if magic != _FRAME or crc32(rest[:12]) != own:
+    if magic != _FRAME or crc32(rest[: _PREFIX_FRONT.size]) != own:
         return _zeroed(view, at, at + _PREFIX.size)
     end = at + _PREFIX.size + length
     return end > len(view) or (end == len(view) and _zeroed(view, at, end))
