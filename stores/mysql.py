@@ -27,7 +27,7 @@ from kvflow.stores import mysql_schema
 from kvflow.stores.mysql_batch import Batch
 from kvflow.stores.mysql_driver import Connection, MySQLError
 from kvflow.stores.mysql_pool import Pool
-from kvflow.stores.mysql_rows import Place, entry_of, is_whole, key_of, run_of, whole_run_of
+from kvflow.stores.mysql_rows import Place, State, is_whole, key_of, run_of, whole_run_of
 from kvflow.stores.mysql_session import (
     Answer,
     Row,
@@ -226,11 +226,11 @@ class MySQLStore(Store):
     def _save_slowly(self, session: Session, run: StoredRun, new: Sequence[bytes], lease: Lease | None) -> int:
         """Read why the server did not take a save; where that was for records not seen, it is taken all the same."""
         _, clock, *states = session.run([BEGIN, self._sql.clock(), *self._sql.states([run.run_id], session.room, "")])
-        stored = [(entry_of(state), key_of(state)) for state in rows_of(states)]
-        before, key = stored[0] if stored else (None, None)
+        stored = [State(*row) for row in rows_of(states)]
+        before = stored[0].entry() if stored else None
         after, unseen = rules.saved(before, run, len(new), lease, clock.rows[0][0])
         if after is not before:
-            self._write(session, [Change(key, after, new)])
+            self._write(session, [Change(stored[0].key if stored else None, after, new)])
         return unseen
 
     def _write(self, session: Session, changes: Sequence[Change]) -> None:

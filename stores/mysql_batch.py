@@ -8,11 +8,13 @@ of its run, for their order matters: those are saved one by one.
 
 from collections.abc import Iterable, Sequence
 
+from msgspec.structs import replace
+
 from kvflow import rules
 from kvflow.checks import Save
 from kvflow.errors import Conflict, Corrupt, KvflowError
 from kvflow.rules import Entry
-from kvflow.stores.mysql_rows import entry_of, key_of
+from kvflow.stores.mysql_rows import State
 from kvflow.stores.mysql_session import Row
 from kvflow.stores.mysql_statements import Change
 
@@ -23,10 +25,10 @@ ROOM_FOR_NAMES = 16 * 1024
 class Batch:
     """The changes that come of saves over these rows, by this clock, in statements of this room at most."""
 
-    def __init__(self, clock: int, states: Iterable[Row], room: int) -> None:
+    def __init__(self, clock: int, rows: Iterable[Row], room: int) -> None:
         self._clock = clock
         self._room = room
-        self._states = {bytes(state[2]).decode(errors="backslashreplace"): state for state in states}
+        self._states = {row[1].decode(errors="backslashreplace"): State(*row) for row in rows}
         self._changes: dict[str, Change] = {}
         self._apart = set[str]()
         self.outcomes: dict[int, int | KvflowError] = {}
@@ -49,7 +51,7 @@ class Batch:
             self.outcomes[at] = conflict
         else:
             if after is not before:
-                self._change(after, new)
+                self._change(before, after, new)
 
     def changes(self) -> Sequence[Change]:
         return list(self._changes.values())
@@ -60,12 +62,19 @@ class Batch:
     def _entry(self, run_id: str) -> Entry | None:
         if (change := self._changes.get(run_id)) is not None:
             return change.entry
-        return entry_of(self._states[run_id]) if run_id in self._states else None
+        return self._states[run_id].entry() if run_id in self._states else None
 
-    def _change(self, after: Entry, new: Sequence[bytes]) -> None:
+    def _change(self, before: Entry | None, after: Entry, new: Sequence[bytes]) -> None:
         run_id = after.run.run_id
+        if before is not None and self._is_fresh(before, after):
+            after = replace(after, expires=before.expires)
         if (change := self._changes.get(run_id)) is not None:
             self._changes[run_id] = Change(change.key, after, [*change.new, *new])
         else:
             state = self._states.get(run_id)
-            self._changes[run_id] = Change(None if state is None else key_of(state), after, list(new))
+            self._changes[run_id] = Change(None if state is None else state.key, after, list(new))
+
+    def _is_fresh(self, before: Entry, after: Entry) -> bool:
+        """Whether most of the lease is left, so that the index may be spared a change."""
+        left, ttl = before.expires - self._clock, after.expires - self._clock
+        return after.token is not None and before.token == after.token and ttl / 2 < left <= ttl

@@ -68,16 +68,36 @@ def whole_run_of(head: Row, log: Sequence[bytes]) -> StoredRun:
     return run_of(head, log)
 
 
-def entry_of(state: Row) -> Entry:
-    """What the rules ask of a run."""
-    *head, token, expires, writer = state
-    try:
-        return Entry(
-            run=run_of(tuple(head)),
-            records=head[1],
-            token=None if token is None else token.decode(),
-            expires=expires,
-            writer=None if writer is None else writer.decode(),
-        )
-    except UnicodeDecodeError as error:
-        raise Corrupt(f"the lease of run {name_of(tuple(head))} does not decode: {error}") from error
+class State(NamedTuple):
+    """What decides about a save: all of an entry that the head to be saved does not replace."""
+
+    key: int
+    run_id: bytes
+    version: int
+    attempt: int
+    records: int
+    token: bytes | None
+    expires: int
+    writer: bytes | None
+
+    def entry(self) -> Entry:
+        """The entry for ``rules.saved``, with nothing in its head but what that asks for."""
+        try:
+            return Entry(
+                run=StoredRun(
+                    run_id=self.run_id.decode(),
+                    workflow="",
+                    status=Status.RUNNING,
+                    version=self.version,
+                    attempt=self.attempt,
+                    created_at=0,
+                    updated_at=0,
+                    snapshot=b"",
+                ),
+                records=self.records,
+                token=None if self.token is None else self.token.decode(),
+                expires=self.expires,
+                writer=None if self.writer is None else self.writer.decode(),
+            )
+        except UnicodeDecodeError as error:
+            raise Corrupt(f"the lease of run {self.run_id!r} does not decode: {error}") from error

@@ -164,8 +164,8 @@ class Statements:
 
     def post(self, run_id: str, record: bytes, now: int, wake: bool) -> list[str]:
         """One record more for a run that is not over; the head's statement changes nothing where there is none."""
-        woken = f"GREATEST(0, LEAST({now}, {CLOCK}))"
-        woken = f"LEAST(COALESCE(wake_at, {woken}), {woken})"
+        now = max(0, now)
+        woken = f"LEAST(COALESCE(wake_at, {now}), {now}, {CLOCK})"
         if not wake:
             woken = f"IF(status = 'waiting' OR token IS NOT NULL, {woken}, wake_at)"
         run = f"run_id = {_text(run_id)}"
@@ -278,8 +278,8 @@ class Statements:
         return [*renewals, *holders]
 
     def states(self, run_ids: Sequence[str], room: int, skip: str) -> Iterator[str]:
-        """What the rules ask of these runs, without snapshots, and a lock on each."""
-        columns = f"{', '.join(_HEAD)}, X'', token, COALESCE(expires_at, 0), writer"
+        """What decides about saves of these runs, and a lock on each."""
+        columns = "id, run_id, version, attempt, records, token, COALESCE(expires_at, 0), writer"
         before = f"SELECT {columns} FROM {self._runs} FORCE INDEX (run_id) WHERE run_id IN ("
         return _fill(before, map(_text, run_ids), f") FOR UPDATE {skip}", room=room)
 
