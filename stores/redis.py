@@ -24,6 +24,7 @@ except ImportError as error:
     raise MissingDriver("RedisStore needs redis-py: pip install 'kvflow[redis]'") from error
 
 from kvflow.stores import redis_scripts as scripts
+from kvflow.stores.redis_channels import Through, channel
 from kvflow.stores.redis_heads import decode, facts
 from kvflow.stores.redis_keys import Keys, birth, name
 from kvflow.stores.redis_link import Link
@@ -45,13 +46,14 @@ class RedisStore(Store):
 
     def __init__(self, client: Client, *, prefix: str = "kvflow", timeout: float = 5.0) -> None:
         refuse_unfit(client)
-        self._begin(Link(timeout, client=client), prefix)
+        self._begin(Link(timeout, channel=Through(client)), prefix)
 
     @classmethod
     def from_url(cls, url: str, *, prefix: str = "kvflow", pool_size: int = 10, timeout: float = 5.0) -> Self:
         """A store for a URL of ``redis``, ``rediss``, ``unix``, ``redis+cluster`` or ``redis+sentinel``."""
         self = cls.__new__(cls)
-        self._begin(Link(timeout, connect=connector(url, pool_size), size=pool_size), prefix)
+        connect = connector(url)
+        self._begin(Link(timeout, connect=lambda: channel(connect()), size=pool_size), prefix)
         return self
 
     def _begin(self, link: Link, prefix: str) -> None:

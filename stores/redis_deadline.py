@@ -38,6 +38,8 @@ class _Sends:
 
     if TYPE_CHECKING:
 
+        def connect(self) -> None: ...
+
         def send_packed_command(self, command: Any, check_health: bool = True) -> None: ...
 
 
@@ -59,7 +61,9 @@ class _Bounded(_Sends):
     def socket_connect_timeout(self, value: object) -> None: ...
 
     def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        if self._sock is not None:
+        if self._sock is None:
+            self.connect()  # by itself the driver would not ask the Sentinels here
+        elif not 0.9 < (self._sock.gettimeout() or 0) / left() < 1.1:  # to set it is a call to the system
             self._sock.settimeout(left())
         super().send_packed_command(command, check_health)
 

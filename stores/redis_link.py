@@ -21,7 +21,6 @@ from redis.exceptions import (
     AuthorizationError,
     ClusterError,
     ConnectionError,
-    NoScriptError,
     ReadOnlyError,
     RedisClusterException,
     RedisError,
@@ -30,13 +29,13 @@ from redis.exceptions import (
 )
 
 from kvflow.errors import Corrupt, KvflowError, NotSupported, StoreUnavailable, TooLarge
+from kvflow.stores.redis_channels import Argument, Channel, Command
 from kvflow.stores.redis_deadline import deadline
 from kvflow.stores.redis_scripts import Script
-from kvflow.stores.redis_urls import Client, Connect, is_cluster
 
 T = TypeVar("T")
 
-Argument = bytes | str | int
+Connect = Callable[[], Channel]
 
 _DRIVER = (RedisError, RedisClusterException, OSError)
 
@@ -47,47 +46,32 @@ _LONGEST_PAUSE = 0.25
 
 
 class Link:
-    """A client, made when it is first needed, and the patience to use it.
+    """A channel, and the patience to use it.
 
-    ``connect`` makes a client that is the link's own; ``client`` is somebody's, who bounds its connections and
-    their timeouts, and closes it.
+    ``connect`` makes one that is the link's own, when it is first needed, for ``size`` calls at a time; ``channel``
+    is over a client of somebody else's, who bounds its connections and their timeouts, and closes it.
     """
 
     def __init__(
-        self, timeout: float, *, client: Client | None = None, connect: Connect | None = None, size: int = 0
+        self, timeout: float, *, channel: Channel | None = None, connect: Connect | None = None, size: int = 0
     ) -> None:
         self._timeout = timeout
         self._connect = connect
-        self._client: Any = client
+        self._channel = channel
         self._size = size
-        self._inherited: list[Any] = []
+        self._inherited: list[Channel | None] = []
         self._renew_locks()
         _links.add(self)
 
     def run(self, script: Script, keys: Sequence[bytes], arguments: Iterable[Argument] = ()) -> Any:
         """What the script answers."""
+        return self.call(lambda channel: channel.run(script, keys, arguments))
 
-        def send(client: Any) -> Any:
-            try:
-                return client.execute_command("EVALSHA", script.sha, len(keys), *keys, *arguments)
-            except NoScriptError:
-                return client.execute_command("EVAL", script.source, len(keys), *keys, *arguments)
-
-        return self.call(send)
-
-    def read(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
+    def read(self, commands: Sequence[Command]) -> list[Any]:
         """What these commands answer, sent together."""
+        return self.call(lambda channel: channel.read(commands))
 
-        def send(client: Any) -> list[Any]:
-            with client.pipeline(transaction=False) as pipeline:
-                for command in commands:
-                    pipeline.execute_command(*command)
-                replies: list[Any] = pipeline.execute()
-                return replies
-
-        return self.call(send)
-
-    def call(self, send: Callable[[Any], T]) -> T:
+    def call(self, send: Callable[[Channel], T]) -> T:
         """What ``send`` gives, when it is one of as many calls at a time as there may be connections."""
         end = monotonic() + self._timeout
         turns = self._turns
@@ -101,50 +85,46 @@ class Link:
             if turns is not None:
                 turns.release()
 
-    def _insist(self, send: Callable[[Any], T], end: float) -> T:
+    def _insist(self, send: Callable[[Channel], T], end: float) -> T:
         """``send`` until it comes through, it cannot, or the time is up."""
         pause = 0.0
         while True:
-            client: Any = None
             try:
-                client = self._client or self._connected()
-                return send(client)
+                return send(self._channel or self._connected())
             except _DRIVER as error:
                 if not _may_pass(error) or monotonic() + pause >= end:
                     raise _translated(error) from error
-                if isinstance(error, ReadOnlyError) and self._connect is not None and not is_cluster(client):
-                    client.connection_pool.disconnect(inuse_connections=False)  # the address may mean another now
+                if self._channel is not None and self._connect is not None:
+                    self._channel.start_over()
             sleep(pause)
             pause = min(max(2 * pause, _PAUSE), _LONGEST_PAUSE)
 
     def close(self) -> None:
-        """Close the client if it is our own."""
+        """Close the channel if it is our own."""
         if self._connect is None:
             return
         with self._lock:
-            client, self._client = self._client, None
-        if client is not None:
-            client.close()
-            if not is_cluster(client):
-                client.connection_pool.disconnect()
+            channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
 
     def start_over(self) -> None:
         """After a fork, in the child: forget what is shared with the parent, without touching it."""
         if self._connect is not None:
-            self._inherited.append(self._client)
-            self._client = None
+            self._inherited.append(self._channel)
+            self._channel = None
         self._renew_locks()
 
     def _renew_locks(self) -> None:
         self._lock = threading.Lock()
         self._turns = threading.Semaphore(self._size) if self._size else None
 
-    def _connected(self) -> Any:
+    def _connected(self) -> Channel:
         with self._lock:
-            if self._client is None:
+            if self._channel is None:
                 assert self._connect is not None
-                self._client = self._connect()
-            return self._client
+                self._channel = self._connect()
+            return self._channel
 
 
 def _may_pass(error: Exception) -> bool:

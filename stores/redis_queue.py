@@ -16,9 +16,9 @@ from msgspec import Struct
 from kvflow.errors import Corrupt
 from kvflow.run import Lease
 from kvflow.store import Ids, Runs
+from kvflow.stores.redis_channels import Argument
 from kvflow.stores.redis_heads import decode, extent
 from kvflow.stores.redis_keys import Keys, name, place
-from kvflow.stores.redis_link import Argument
 from kvflow.stores.redis_scripts import CANDIDATES, CLAIM, DUE, RELEASE
 from kvflow.stores.redis_server import Server
 

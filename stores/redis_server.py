@@ -9,10 +9,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from kvflow.errors import InvalidArgument, NotSupported, SchemaTooNew, TooLarge
+from kvflow.stores.redis_channels import Argument, Command
 from kvflow.stores.redis_keys import Keys
-from kvflow.stores.redis_link import Argument, Link
+from kvflow.stores.redis_link import Link
 from kvflow.stores.redis_scripts import OPEN, Script
-from kvflow.stores.redis_urls import Client, is_cluster
+from kvflow.stores.redis_urls import Client
 
 SCHEMA = 1
 
@@ -42,7 +43,7 @@ class Server:
             self._open()
         return self._link.run(script, keys, arguments)
 
-    def read(self, commands: Sequence[tuple[Argument, ...]]) -> Any:
+    def read(self, commands: Sequence[Command]) -> Any:
         """What these commands answer, sent together."""
         if not self._opened:
             self._open()
@@ -79,18 +80,12 @@ class Server:
         self._opened = True
 
     def _setting(self, name: str) -> str | None:
-        """A setting of the node that holds our keys; None where the server does not tell."""
-
-        def ask(client: Any) -> dict[Any, Any]:
-            node = {"target_nodes": client.get_node_from_key(self._keys.schema.decode())} if is_cluster(client) else {}
-            told: dict[Any, Any] = client.config_get(name, **node)
-            return told
-
+        """A setting of the server that holds our keys; None where it does not tell."""
         try:
-            told = self._link.call(ask)
+            told = self._link.call(lambda channel: channel.setting(name, self._keys.schema))
         except NotSupported:
             return None
-        return next((_text(value) for key, value in told.items() if _text(key) == name), None)
+        return told.decode(errors="replace") if isinstance(told, bytes) else told
 
 
 def refuse_unfit(given: Client) -> None:
@@ -100,7 +95,3 @@ def refuse_unfit(given: Client) -> None:
         raise InvalidArgument("this client has decode_responses=True, and a run is bytes: give one without it")
     if getattr(client, "read_from_replicas", False) or getattr(client, "load_balancing_strategy", None):
         raise InvalidArgument("this client reads from replicas, which may be behind: give one that does not")
-
-
-def _text(value: object) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

@@ -44,39 +44,32 @@ _BOUNDED: dict[Any, Any] = {
 }
 
 
-def is_cluster(client: object) -> bool:
-    """Whether commands go to several nodes."""
-    return isinstance(client, RedisCluster)
-
-
-def connector(url: str, pool_size: int) -> Connect:
+def connector(url: str) -> Connect:
     """What makes the client that the URL names, once the URL has been found right. Nothing is connected yet."""
     scheme, slashes, rest = url.partition("://")
     make = _MAKERS.get(scheme.lower())
     if make is None or not slashes:
         raise InvalidArgument(f"a URL of a RedisStore begins with one of {', '.join(s + '://' for s in _MAKERS)}")
     try:
-        return make(scheme.lower(), rest, pool_size)
+        return make(scheme.lower(), rest)
     except (ValueError, TypeError) as error:
         # What is no port may be a password that lacks the rest of its account.
         why = "a port is no number" if "ort could not" in str(error) else str(error)
         raise InvalidArgument(f"this {scheme} URL is not understood: {why}") from None
 
 
-def _single(scheme: str, rest: str, pool_size: int) -> Connect:
+def _single(scheme: str, rest: str) -> Connect:
     options = _options(f"{scheme}://{rest}")
     kind = _BOUNDED.get(options.pop("connection_class", None), BoundedConnection)
     kind(**options)  # an option that no connection knows is found now, not at the first call
 
     def connect() -> Client:
-        return Redis(
-            connection_pool=_connection.ConnectionPool(connection_class=kind, max_connections=pool_size, **options)
-        )
+        return Redis(connection_pool=_connection.ConnectionPool(connection_class=kind, **options))
 
     return connect
 
 
-def _cluster(_: str, rest: str, pool_size: int) -> Connect:
+def _cluster(_: str, rest: str) -> Connect:
     hosts, tail, account = _hosts(rest, _PORT)
     options = _options(f"redis://{account}cluster{tail}")
     if options.pop("db", 0):
@@ -97,7 +90,7 @@ def _cluster(_: str, rest: str, pool_size: int) -> Connect:
     return connect
 
 
-def _sentinels(_: str, rest: str, pool_size: int) -> Connect:
+def _sentinels(_: str, rest: str) -> Connect:
     hosts, tail, account = _hosts(rest, _SENTINEL_PORT)
     path, _, query = tail.partition("?")
     service, _, db = path.lstrip("/").partition("/")
@@ -110,9 +103,7 @@ def _sentinels(_: str, rest: str, pool_size: int) -> Connect:
     def connect() -> Client:
         watch = _Sentinel([])
         watch.sentinels = [_watcher({"host": host, "port": port, **watching, **_TRAITS}) for host, port in hosts]
-        made: Redis = watch.master_for(
-            unquote(service), connection_class=BoundedMasterConnection, max_connections=pool_size, **options
-        )
+        made: Redis = watch.master_for(unquote(service), connection_class=BoundedMasterConnection, **options)
         return made
 
     return connect
@@ -150,7 +141,7 @@ def _hosts(rest: str, port: int) -> tuple[Hosts, str, str]:
     return hosts, f"{parts.path}?{parts.query}", account + at
 
 
-_MAKERS: dict[str, Callable[[str, str, int], Connect]] = {
+_MAKERS: dict[str, Callable[[str, str], Connect]] = {
     "redis": _single,
     "rediss": _single,
     "unix": _single,

@@ -55,7 +55,7 @@ def spoilt(request: pytest.FixtureRequest) -> Iterator[Spoilt]:
     if request.param == "fakeredis":
         yield Spoilt(fakeredis.FakeRedis(), prefix)
         return
-    client: Any = connector(request.getfixturevalue("redis_url"), 2)()
+    client: Any = connector(request.getfixturevalue("redis_url"))()
     with closing(client):
         yield Spoilt(client, prefix)
         for key in client.scan_iter(f"{{{prefix}}}:*"):

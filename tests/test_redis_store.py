@@ -32,7 +32,7 @@ def prefix() -> str:
 
 
 def clear(url: str, prefix: str) -> None:
-    client: Any = connector(url, 2)()
+    client: Any = connector(url)()
     with closing(client):
         for key in client.scan_iter(f"{{{prefix}}}:*", count=1000):
             client.delete(key)
@@ -67,7 +67,7 @@ class TestRedisSentinelStore(ClaimContract, FenceContract, PostContract, SaveMan
 
 
 def test_a_client_of_ones_own_stays_open(redis_url: str, prefix: str) -> None:
-    client: Any = connector(redis_url, 2)()
+    client: Any = connector(redis_url)()
     with closing(client):
         for _ in range(2):
             with RedisStore(client, prefix=prefix) as store:
@@ -91,7 +91,7 @@ def test_prefixes_share_nothing(redis_url: str, prefix: str) -> None:
 
 def test_a_driven_run_is_renewed_only_when_half_of_its_lease_is_gone(redis_url: str, prefix: str) -> None:
     with opened(partial(RedisStore.from_url, redis_url, prefix=prefix)) as store:
-        client: Any = connector(redis_url, 1)()
+        client: Any = connector(redis_url)()
         with closing(client):
             mine = lease(600_000)
             store.save(running(), [b"one"], mine)

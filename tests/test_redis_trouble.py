@@ -41,7 +41,7 @@ def prefix() -> str:
 
 
 def client_of(url: str) -> Any:
-    return connector(url, 2)()
+    return connector(url)()
 
 
 @pytest.fixture
