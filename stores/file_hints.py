@@ -27,7 +27,7 @@ WIDTH = 1_000_000
 """Milliseconds of a bucket, so that its number is how the times in it begin."""
 
 _OPEN = 100
-_FEW = 32
+_MANY = 50
 
 Pair = tuple[int, str]
 
@@ -40,8 +40,7 @@ class Bucket(Lines):
         self._order = list[Pair]()
 
     def take(self, lines: list[list[str]]) -> None:
-        live, order = self._live, self._order
-        few = len(lines) < _FEW
+        live, added = self._live, list[Pair]()
         for sign, time, run_id in lines:
             pair = (int(time), run_id)
             if sign == "-":
@@ -50,10 +49,12 @@ class Bucket(Lines):
                 raise ValueError(sign)
             elif pair not in live:
                 live.add(pair)
-                if few:
-                    _put(order, pair)
-        if not few:
+                added.append(pair)
+        if len(added) * _MANY > len(self._order):
             self._order = sorted(live)
+        else:
+            for pair in added:
+                _put(self._order, pair)
 
     def living(self) -> list[str]:
         return [_line("+", pair) for pair in sorted(self._live)]
@@ -100,6 +101,9 @@ class BucketList(Lines):
 
     def living(self) -> list[str]:
         return [f"+\t{number}\t{group}" for group, numbers in self.of.items() for number in numbers]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.of.values()))
 
     def has(self, group: str, number: int) -> bool:
         numbers = self.of.get(group, [])

@@ -57,6 +57,9 @@ class Leases(Lines):
     def living(self) -> list[str]:
         return [line(held) for held in self.of.values()]
 
+    def __len__(self) -> int:
+        return len(self.of)
+
     def expired(self, workflows: tuple[str, ...] | None, clock: int) -> Iterator[tuple[int, str, str]]:
         """The leases of these workflows, or of all, that may have run out, as expiry, id, workflow: earliest first."""
         names = tuple(self._order) if workflows is None else workflows

@@ -44,6 +44,10 @@ class Lines:
         """The least lines that amount to the same."""
         raise NotImplementedError
 
+    def __len__(self) -> int:
+        """How many those are."""
+        raise NotImplementedError
+
     def read(self) -> None:
         """Read what was appended since, by whomever."""
         try:
@@ -72,11 +76,8 @@ class Lines:
 
     def tidy(self, durable: bool = False) -> None:
         """Write the file anew if most of its lines are dead; ``read`` has just brought us to its end."""
-        if self._count <= _REWRITE:
-            return
-        living = self.living()
-        if self._count > _REWRITE + 4 * len(living):
-            self.rewrite(living, durable)
+        if self._count > _REWRITE + 4 * len(self):
+            self.rewrite(self.living(), durable)
 
     def rewrite(self, lines: Iterable[str], durable: bool) -> None:
         """Put these lines in the place of all."""

@@ -27,7 +27,7 @@ from kvflow.stores.file_disk import FILE_MODE, lock, unlock
 STRIPES = "0123456789abcdef"
 """The first digit of a run's digest names its stripe, and the directory that its file lies in."""
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.00002, 0.005
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.00002, 0.002
 _NAME = re.compile(r"[0-9a-f]/[a-z0-9_-]+\.[a-z]+")
 _WRITING, _SETTLED, _NOTE_END = b"1", b"0", b"\n\n"
 
