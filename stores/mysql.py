@@ -26,6 +26,7 @@ from kvflow.store import Ids, Outcomes, Runs, Store
 from kvflow.stores import mysql_schema
 from kvflow.stores.mysql_batch import Batch
 from kvflow.stores.mysql_driver import Connection, MySQLError
+from kvflow.stores.mysql_parts import in_parts
 from kvflow.stores.mysql_pool import Pool
 from kvflow.stores.mysql_rows import Place, State, is_whole, key_of, run_of, whole_run_of
 from kvflow.stores.mysql_session import (
@@ -39,7 +40,7 @@ from kvflow.stores.mysql_session import (
     wait_of,
     words_of,
 )
-from kvflow.stores.mysql_statements import BEGIN, COMMIT, EXPIRED, FEW, SKIP, WOKEN, Change, Statements, in_parts
+from kvflow.stores.mysql_statements import BEGIN, COMMIT, EXPIRED, FEW, SKIP, WOKEN, Change, Statements
 from kvflow.stores.mysql_url import dialler
 
 T = TypeVar("T")

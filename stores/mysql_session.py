@@ -29,6 +29,7 @@ from kvflow.stores.mysql_driver import (
     MySQLError,
     decoders,
 )
+from kvflow.stores.mysql_parts import in_parts
 
 Row = tuple[Any, ...]
 
@@ -55,6 +56,7 @@ _SETTINGS = [
 _GONE = {
     *(CR.CR_SERVER_GONE_ERROR, CR.CR_SERVER_LOST, CR.CR_CONN_HOST_ERROR, CR.CR_CONNECTION_ERROR),
     *(ER.SERVER_SHUTDOWN, 1927, 4031),  # the server hung up: killed, or silent for too long
+    *(1290, 1836),  # it has become read-only: after a failover, another is to be had at the same address
 }
 _TOO_LARGE = {
     *(ER.NET_PACKET_TOO_LARGE, ER.DATA_TOO_LONG, ER.TOO_BIG_ROWSIZE, ER.TRANS_CACHE_FULL),
@@ -97,7 +99,6 @@ class Answer(NamedTuple):
     """What the server said to one statement."""
 
     changed: int
-    last_id: int
     rows: Sequence[Row]
 
 
@@ -139,12 +140,9 @@ class Session:
 
     def run(self, statements: Iterable[str]) -> list[Answer]:
         """The answers to these statements, sent in as few packets as they fit into."""
-        statements = list(statements)
-        for statement in statements:
-            self.check_fits(statement)
         answers: list[Answer] = []
         with self._connection.cursor(Cursor) as cursor:
-            for packet in self._packets(statements) if self._many else statements:
+            for packet in self._packets(list(statements)):
                 cursor.execute(packet)
                 answers.append(_answer(cursor))
                 while cursor.nextset():
@@ -155,7 +153,18 @@ class Session:
         """The rows that one statement gives."""
         return self.run([statement])[0].rows
 
-    def check_fits(self, statement: str) -> None:
+    def _packets(self, statements: list[str]) -> list[str]:
+        """The statements, joined as far as the connection and the server take that."""
+        together = ";".join(statements)
+        if self._many and len(together) <= self._room:
+            return [together] if statements else []
+        for statement in statements:
+            self._check_fits(statement)
+        if not self._many:
+            return statements
+        return [";".join(part) for part in in_parts(statements, lambda statement: len(statement) + 1, self._room)]
+
+    def _check_fits(self, statement: str) -> None:
         """Refuse what the server would answer by hanging up."""
         if len(statement) > self._room:
             raise TooLarge(
@@ -163,18 +172,6 @@ class Session:
                 f" {self._room + _MARGIN}: bytes travel as two digits each, so keep a head or a record below half of"
                 " that, or raise max_allowed_packet"
             )
-
-    def _packets(self, statements: Iterable[str]) -> Iterator[str]:
-        filled: list[str] = []
-        length = 0
-        for statement in statements:
-            if filled and length + len(statement) > self._room:
-                yield ";".join(filled)
-                filled, length = [], 0
-            filled.append(statement)
-            length += len(statement) + 1
-        if filled:
-            yield ";".join(filled)
 
     @property
     def in_transaction(self) -> bool:
@@ -200,7 +197,7 @@ class Session:
 
 
 def _answer(cursor: Cursor) -> Answer:
-    return Answer(cursor.rowcount, cursor.lastrowid or 0, cursor.fetchall())
+    return Answer(cursor.rowcount, cursor.fetchall())
 
 
 def _watched(connection: "Connection[Any]") -> Any:

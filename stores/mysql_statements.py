@@ -15,11 +15,12 @@ What holds in every statement:
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from kvflow.rules import Entry
 from kvflow.run import Lease, Status, StoredRun
+from kvflow.stores.mysql_parts import in_parts
 
 CLOCK = "TIMESTAMPDIFF(MICROSECOND, DATE'1970-01-01', UTC_TIMESTAMP(3)) DIV 1000"
 
@@ -30,11 +31,6 @@ EXPIRED, WOKEN = 0, 1
 
 FEW = 8
 """The most records that are appended one by one, in the packet of their head; more are worth a packet of their own."""
-
-ROWS = 500
-"""The most rows that one statement names: beyond a thousand values, some optimizers give up an index."""
-
-T = TypeVar("T")
 
 _INDEX = {EXPIRED: ("held", "expires_at", CLOCK), WOKEN: ("due", "due_at", None)}
 
@@ -62,24 +58,6 @@ def _number(value: int | None) -> str:
 
 def _size(records: Iterable[bytes]) -> int:
     return sum(map(len, records))
-
-
-def in_parts(items: Iterable[T], weigh: Callable[[T], int], room: int) -> Iterator[list[T]]:
-    """As few lists as hold all items, each of ``ROWS`` items and of this weight at most.
-
-    An item that is alone heavier makes a list that is too, for its sender to refuse.
-    """
-    part: list[T] = []
-    weight = 0
-    for item in items:
-        more = weigh(item)
-        if part and (weight + more > room or len(part) == ROWS):
-            yield part
-            part, weight = [], 0
-        part.append(item)
-        weight += more
-    if part:
-        yield part
 
 
 def _fill(before: str, rows: Iterable[str], after: str = "", *, room: int) -> Iterator[str]:
