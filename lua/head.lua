@@ -4,14 +4,15 @@
 
 -- The head that these lines are, all its parts as text; nil where they are none.
 local function parse(lines)
-  local version, status, workflow, wake, event, attempt, created, updated, records, bytes, token, expires, writer =
+  local version, writer, records, bytes, attempt, wake, token, expires, where, status, updated, event =
     string.match(lines, HEAD)
   local over = status == 'completed' or status == 'failed' or status == 'cancelled'
   if not (over or status == 'running' or status == 'suspended' or status == 'waiting') then return nil end
+  local workflow, created = string.match(where, '^([^\n]+)\n(%d+)$')
   return {
-    version = version, status = status, workflow = workflow, wake = wake, event = event, attempt = attempt,
-    created = created, updated = updated, records = records, bytes = bytes, token = token, expires = expires,
-    writer = writer, over = over,
+    version = version, writer = writer, records = records, bytes = bytes, attempt = attempt, wake = wake,
+    token = token, expires = expires, workflow = workflow, created = created, status = status, updated = updated,
+    event = event, over = over,
   }
 end
 
@@ -34,9 +35,9 @@ local function damage(head, log)
 end
 
 local function lines_of(head)
-  return head.version .. '\n' .. head.status .. '\n' .. head.workflow .. '\n' .. head.wake .. '\n' .. head.event ..
-    '\n' .. head.attempt .. '\n' .. head.created .. '\n' .. head.updated .. '\n' .. head.records .. '\n' ..
-    head.bytes .. '\n' .. head.token .. '\n' .. head.expires .. '\n' .. head.writer
+  return head.version .. '\n' .. head.writer .. '\n' .. head.records .. '\n' .. head.bytes .. '\n' .. head.attempt ..
+    '\n' .. head.wake .. '\n' .. head.token .. '\n' .. head.expires .. '\n' .. head.workflow .. '\n' .. head.created ..
+    '\n' .. head.status .. '\n' .. head.updated .. '\n' .. head.event
 end
 
 local function place(head, id, wakes, leases)

@@ -9,8 +9,8 @@
 --     workflow \n time \n run id
 -- and one of `births` time \n run id. \11, the character after \n, is past all that begins with the same parts.
 
--- version, status, workflow, wake, event, attempt, created, updated, records, bytes, token, expires, writer
-local HEAD = '^(%d+)\n(%l+)\n([^\n]+)\n(%d*)\n([^\n]*)\n(%d+)\n(%d+)\n(%d+)\n(%d+)\n(%d+)\n([^\n]*)\n(%d+)\n([^\n]*)$'
+-- version, writer, records, bytes, attempt, wake, token, expires, workflow and created, status, updated, event
+local HEAD = '^(%d+)\n([^\n]*)\n(%d+)\n(%d+)\n(%d+)\n(%d*)\n([^\n]*)\n(%d+)\n([^\n]+\n%d+)\n(%l+)\n(%d+)\n([^\n]*)$'
 local GARBLED = 'its head is not as it was written'
 
 -- This server's clock in milliseconds.

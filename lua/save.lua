@@ -6,7 +6,5 @@
 --   wakes   zset    index of the runs that nobody holds, by wake
 --   leases  zset    index of the held runs, by expiry
 --   births  zset    index of all runs, by birth
---
--- facts are lines: version, status, workflow, wake, event, created, updated, writer, token, ttl, seen.
 
-return save(KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], ARGV[1], ARGV[2], ARGV, 3, clock())
+return (save(KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], ARGV, 1, clock()))

@@ -1,11 +1,12 @@
 -- One save, for save.lua and save_many.lua; needs run.lua. It reads and refuses before it writes.
 --
--- This is the store's busiest call: it keeps to as few commands as there can be, and takes lines apart by itself,
--- without the table that run.lua would make of them.
+-- This is the store's busiest call: it keeps to as few commands as there can be, and takes out of the lines only what
+-- it has to know.
+--
+-- The facts of a save are lines too: version, writer, seen, count of new records, wake, token, ttl, and where the run
+-- is (running, resting, over); then the last five lines of its head as they are to be.
 
-local FACTS = '^(%d+)\n(%l+)\n([^\n]+)\n(%d*)\n([^\n]*)\n(%d+)\n(%d+)\n([^\n]+)\n([^\n]*)\n(%d+)\n(%d+)$'
-
-local OVER = {completed = true, failed = true, cancelled = true}
+local FACTS = '^(%d+)\n([^\n]+)\n(%d+)\n(%d+)\n(%d*)\n([^\n]*)\n(%d+)\n(%l+)\n(([^\n]+\n%d+)\n.+)$'
 
 -- Why a save cannot be taken that is no repeat, or nil.
 local function refusal(version, before, seen, stored, token, holder, expires, now)
@@ -18,16 +19,10 @@ local function refusal(version, before, seen, stored, token, holder, expires, no
   return holder ~= '' and tonumber(expires) > now and 'somebody holds it by a live lease' or nil
 end
 
--- When the lease of a run that is driven on runs out: begun anew, or left alone while most of it is left.
-local function expiry(ours, expires, ttl, now)
-  local left = ours and expires - now or 0
-  return left > ttl / 2 and left <= ttl and expires or digits(now + ttl)
-end
-
--- Add the records from `first` on to a log. Gives what is wrong with the log, where it is none.
-local function append(log, records, first)
-  for from = first, #records, 1000 do -- unpack() gives out at about 8,000 values
-    local length = redis.pcall('RPUSH', log, unpack(records, from, math.min(from + 999, #records)))
+-- Add some of the records to a log. Gives what is wrong with the log, where it is none.
+local function append(log, records, first, last)
+  for from = first, last, 1000 do -- unpack() gives out at about 8,000 values
+    local length = redis.pcall('RPUSH', log, unpack(records, from, math.min(from + 999, last)))
     if type(length) == 'table' then
       local wrong = tostring(length.err)
       return string.find(wrong, 'WRONGTYPE', 1, true) and wrong or error(wrong)
@@ -42,44 +37,59 @@ local function remains(run, log)
   redis.call('UNLINK', log)
 end
 
--- The records from `first` on are new. Gives how many stored ones the writer has not seen, or a refusal.
-local function save(run, log, wakes, leases, births, facts, snapshot, new, first, now)
+-- The index and the entry of it for a workflow and time of birth that are one text: `where` is these two lines.
+local function stand_of(where, wake, token, expires, id, wakes, leases)
+  return stand(string.match(where, '^[^\n]+'), wake, token, expires, id, wakes, leases)
+end
+
+local function born(where, id)
+  return string.match(where, '%d+$') .. '\n' .. id
+end
+
+-- The save whose facts, snapshot and records are the arguments from `at` on. Gives how many stored records its
+-- writer has not seen, or a refusal; and where the next save's arguments begin.
+local function save(run, log, wakes, leases, births, arguments, at, now)
+  local facts, snapshot, first = arguments[at], arguments[at + 1], at + 2
+  local version, writer, seen, added, wake, token, ttl, kind, tail, where = string.match(facts, FACTS)
+  local last = first + added - 1
   local lines = redis.pcall('HGET', run, 'head')
-  local before, rested, flow, woken, _, attempt, born, _, stored, bytes, holder, expired, writer
+  local before, author, stored, bytes, attempt, woken, holder, expired, whence
   if type(lines) == 'string' then
-    before, rested, flow, woken, _, attempt, born, _, stored, bytes, holder, expired, writer = string.match(lines, HEAD)
-    if not before then return 'corrupt: ' .. GARBLED end
+    before, author, stored, bytes, attempt, woken, holder, expired, whence = string.match(lines, HEAD)
+    if not before then return 'corrupt: ' .. GARBLED, last + 1 end
   elseif lines then
-    return 'corrupt: ' .. tostring(lines.err)
+    return 'corrupt: ' .. tostring(lines.err), last + 1
   end
-  local version, status, workflow, wake, event, created, updated, by, token, ttl, seen = string.match(facts, FACTS)
-  local added = #new - first + 1
-  stored, bytes, seen = tonumber(stored or 0), bytes or 0, tonumber(seen)
-  if writer == by and before == version then return stored - seen - added end
+  stored, seen, bytes = tonumber(stored or 0), tonumber(seen), bytes or 0
+  if author == writer and before == version then return stored - seen - added, last + 1 end
   local reason = refusal(tonumber(version), tonumber(before or 0), seen, stored, token, holder, expired, now)
-  if reason then return 'conflict: ' .. reason end
-  local wrong = not before and remains(run, log) or append(log, new, first)
-  if wrong then return 'corrupt: ' .. wrong end
+  if reason then return 'conflict: ' .. reason, last + 1 end
+  local wrong = not before and remains(run, log) or append(log, arguments, first, last)
+  if wrong then return 'corrupt: ' .. wrong, last + 1 end
 
   local expires = '0'
-  if status == 'running' then
-    if token ~= '' then expires = expiry(holder == token, expired, tonumber(ttl), now) end
-    if added > 0 or not before then attempt = 0 end
-  else
+  if kind ~= 'running' then
     token, attempt = '', 0
+  else
+    if token ~= '' then
+      local left = holder == token and expired - now or 0 -- of a lease that is renewed once half of it is gone
+      expires = left > ttl / 2 and left <= ttl + 0 and expired or digits(now + ttl)
+    end
+    if last >= first or not before then attempt = 0 end
   end
-  if seen < stored and not OVER[status] and (wake == '' or wake + 0 > updated + 0) then wake = updated end
-  for at = first, #new do bytes = bytes + #new[at] end
-  redis.call('HSET', run, 'head', version .. '\n' .. status .. '\n' .. workflow .. '\n' .. wake .. '\n' .. event ..
-    '\n' .. attempt .. '\n' .. created .. '\n' .. updated .. '\n' .. (stored + added) .. '\n' .. bytes .. '\n' ..
-    token .. '\n' .. expires .. '\n' .. by, 'snapshot', snapshot)
+  if seen < stored and kind ~= 'over' then
+    local updated = string.match(tail, '^[^\n]+\n%d+\n%l+\n(%d+)')
+    if wake == '' or wake + 0 > updated + 0 then wake = updated end
+  end
+  for record = first, last do bytes = bytes + #arguments[record] end
+  redis.call('HSET', run, 'head', version .. '\n' .. writer .. '\n' .. (stored + added) .. '\n' .. bytes .. '\n' ..
+    attempt .. '\n' .. wake .. '\n' .. token .. '\n' .. expires .. '\n' .. tail, 'snapshot', snapshot)
 
-  if holder ~= token or expired ~= expires or flow ~= workflow or born ~= created or (token == '' and woken ~= wake) then
-    local id = id_of(run)
-    local from, entry
-    if before then from, entry = stand(flow, woken, holder, expired, id, wakes, leases) end
-    move(from, entry, stand(workflow, wake, token, expires, id, wakes, leases))
-    move(births, born and born .. '\n' .. id, births, created .. '\n' .. id)
+  if holder ~= token or expired ~= expires or whence ~= where or (token == '' and woken ~= wake) then
+    local id, from, entry = id_of(run), nil, nil
+    if before then from, entry = stand_of(whence, woken, holder, expired, id, wakes, leases) end
+    move(from, entry, stand_of(where, wake, token, expires, id, wakes, leases))
+    move(births, before and born(whence, id), births, born(where, id))
   end
-  return stored - seen
+  return stored - seen, last + 1
 end

@@ -36,9 +36,8 @@ _logger = logging.getLogger("kvflow.stores")
 
 _Judged = list[int | KvflowError | None]
 _Batch = dict[int, tuple[bytes, ...]]
-_Numbers = list[int]
+_Texts = list[bytes]
 _Entries = list[checks.Save]
-_Births = list[bytes]
 
 
 class RedisStore(Store):
@@ -66,7 +65,7 @@ class RedisStore(Store):
         checks.check_save(run, new, lease)
         self._server.check_size(run.run_id, run.snapshot, new)
         keys = (*self._keys.of(run.run_id), *self._keys.indexes)
-        reply = self._server.run(scripts.SAVE, keys, (facts(run, lease, _nonce(lease)), run.snapshot, *new))
+        reply = self._server.run(scripts.SAVE, keys, (facts(run, new, lease, _nonce(lease)), run.snapshot, *new))
         if isinstance(reply, int):
             return reply
         raise _refused(reply, run.run_id, run.version)
@@ -147,7 +146,7 @@ class RedisStore(Store):
         upto = b"+" if after is None else b"(" + birth(*after)
         while len(found) < limit:
             count = BATCH if status else min(limit - len(found), BATCH)
-            entries: _Births
+            entries: _Texts
             (entries,) = self._server.read([("ZREVRANGEBYLEX", self._keys.births, upto, b"-", "LIMIT", 0, count)])
             if not entries:
                 break
@@ -166,7 +165,7 @@ class RedisStore(Store):
     def close(self) -> None:
         self._server.close()
 
-    def _heads(self, entries: _Births, status: Status | None) -> tuple[Runs, int]:
+    def _heads(self, entries: _Texts, status: Status | None) -> tuple[Runs, int]:
         """The runs of these births, and how many of them were looked at."""
         keys = (self._keys.births, *[self._keys.head + name(entry) for entry in entries])
         rows, bad, looked = self._server.run(scripts.HEADS, keys, (status or "", *entries))
@@ -201,19 +200,17 @@ class RedisStore(Store):
                 batch, total = {}, 0
                 runs.clear()
             runs.add(run.run_id)
-            batch[at] = (facts(run, lease, f"{nonce}{at}"), run.snapshot, *new)
+            batch[at] = (facts(run, new, lease, f"{nonce}{at}"), run.snapshot, *new)
             total += size
         if batch:
             yield batch
 
     def _save_batch(self, entries: _Entries, outcomes: _Judged, batch: _Batch) -> None:
         keys = [*self._keys.indexes]
-        numbers: _Numbers = []
+        arguments: _Texts = []
         for at, texts in batch.items():
             keys += self._keys.of(entries[at][0].run_id)
-            numbers.append(len(texts))
-            numbers += map(len, texts)
-        arguments = (" ".join(map(str, numbers)), b"".join([text for texts in batch.values() for text in texts]))
+            arguments += texts
         replies: bytes = self._server.run(scripts.SAVE_MANY, keys, arguments)
         for at, reply in zip(batch, replies.split(b"\n"), strict=True):
             run = entries[at][0]

@@ -16,25 +16,27 @@ class Head(NamedTuple):
     """The lines of a head, in their order."""
 
     version: str
-    status: str
-    workflow: str
-    wake: str
-    event: str
-    attempt: str
-    created: str
-    updated: str
+    writer: str
     records: str
     bytes: str
+    attempt: str
+    wake: str
     token: str
     expires: str
-    writer: str
+    workflow: str
+    created: str
+    status: str
+    updated: str
+    event: str
 
 
 _RECORDS, _BYTES = Head._fields.index("records"), Head._fields.index("bytes")
 
+_KINDS = {status: "running" if status is Status.RUNNING else "over" if status.over else "resting" for status in Status}
 
-def facts(run: StoredRun, lease: Lease | None, nonce: str) -> bytes:
-    """All of a head but its snapshot, and the lease, as save.lua takes them.
+
+def facts(run: StoredRun, new: Sequence[bytes], lease: Lease | None, nonce: str) -> bytes:
+    """All of a save but its snapshot and its records, as saving.lua takes it.
 
     A save without a lease is written under a name made for this call alone, which is no token: so the driver may
     send it twice, and nobody else's is ever taken for its repeat.
@@ -42,8 +44,8 @@ def facts(run: StoredRun, lease: Lease | None, nonce: str) -> bytes:
     wake = "" if run.wake_at is None else f"{run.wake_at:016}"
     writer, token, ttl = ("\t" + nonce, "", 1) if lease is None else (lease.token, lease.token, lease.ttl)
     return (
-        f"{run.version}\n{run.status.value}\n{run.workflow}\n{wake}\n{run.event or ''}\n"
-        f"{run.created_at:016}\n{run.updated_at:016}\n{writer}\n{token}\n{ttl}\n{run.seen}"
+        f"{run.version}\n{writer}\n{run.seen}\n{len(new)}\n{wake}\n{token}\n{ttl}\n{_KINDS[run.status]}\n"
+        f"{run.workflow}\n{run.created_at:016}\n{run.status.value}\n{run.updated_at:016}\n{run.event or ''}"
     ).encode()
 
 

@@ -77,10 +77,10 @@ GARBLINGS: dict[str, Callable[[Spoilt], object]] = {
     "no snapshot": lambda spoilt: spoilt.client.hdel(spoilt.head(), "snapshot"),
     "cut off": lambda spoilt: spoilt.client.hset(spoilt.head(), "head", b"1\nsuspended\nw"),
     "not text": lambda spoilt: spoilt.client.hset(spoilt.head(), "head", b"\xff\x00\xfe"),
-    "a line more": lambda spoilt: spoilt.change(12, b"writer\nmore"),
+    "a line more": lambda spoilt: spoilt.change(12, b"event\nmore"),
     "no version": lambda spoilt: spoilt.change(0, b"first"),
-    "no status": lambda spoilt: spoilt.change(1, b"dreaming"),
-    "no number of records": lambda spoilt: spoilt.change(8, b"-1"),
+    "no status": lambda spoilt: spoilt.change(10, b"dreaming"),
+    "no number of records": lambda spoilt: spoilt.change(2, b"-1"),
     "something else": _overwrite,
     "no log": lambda spoilt: spoilt.client.delete(spoilt.log()),
     "a record lost": lambda spoilt: spoilt.client.rpop(spoilt.log()),
@@ -125,7 +125,7 @@ def test_a_run_whose_text_is_none_stops_nobody(spoilt: Spoilt, caplog: pytest.Lo
     store = spoilt.store
     store.save(birth("bad", wake_at=0))
     store.save(birth("good"))
-    spoilt.change(4, b"\xff")
+    spoilt.change(12, b"\xff")
     caplog.clear()
     assert [run.run_id for run in store.claim(1000, 2, lease())] == ["good"]
     assert ["'bad' is garbled" in record.getMessage() for record in caplog.records] == [True]
