@@ -101,7 +101,7 @@ def within(seconds: float) -> Generator[None]:
         {"client_encoding": "latin1"},
         {"prepare_threshold": None},
     ],
-    ids=str,
+    ids=lambda kwargs: "".join(kwargs) or "as they come",
 )
 def test_whatever_the_users_connections_are_like(postgres_url: str, prefix: str, kwargs: dict[str, Any]) -> None:
     with users_pool(postgres_url, kwargs=kwargs) as pool:
