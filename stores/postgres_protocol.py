@@ -11,16 +11,16 @@ are not its own, so it speaks through ``Connection.pgconn``, psycopg's thin wrap
 """
 
 import re
+import select
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
+from math import ceil
 from struct import Struct, calcsize, pack
 from time import monotonic
 from typing import Any
 
 from psycopg import Connection, OperationalError, errors, pq
-from psycopg.abc import PQGen
 from psycopg.pq.abc import PGconn, PGresult
-from psycopg.waiting import Ready, Wait
 
 _int8 = Struct("!q").pack
 _int4 = Struct("!i").pack
@@ -141,7 +141,7 @@ def exchange(
     """
     try:
         parsed = _queue(conn.pgconn, calls, prepared)
-        results = conn.wait(_answers(conn.pgconn, patience))
+        results = _answers(conn.pgconn, patience)
         conn.pgconn.exit_pipeline_mode()
     except BaseException:
         conn.close()
@@ -178,16 +178,16 @@ def _sorted_out(results: list[PGresult], parsed: list[bytes | None], prepared: s
     return answers
 
 
-def _answers(pgconn: PGconn, patience: Patience) -> PQGen[list[PGresult]]:
+def _answers(pgconn: PGconn, patience: Patience) -> list[PGresult]:
     """Send what was queued and gather all results up to the end of the transaction."""
     while pgconn.flush():
-        if (yield from _patiently(Wait.RW, patience)) & Ready.R:
+        if _wait(pgconn.socket, patience, to_write=True):
             pgconn.consume_input()
         patience.renew()
     results: list[PGresult] = []
     while True:
         while pgconn.is_busy():
-            yield from _patiently(Wait.R, patience)
+            _wait(pgconn.socket, patience)
             pgconn.consume_input()
             patience.renew()
         result = pgconn.get_result()
@@ -200,9 +200,15 @@ def _answers(pgconn: PGconn, patience: Patience) -> PQGen[list[PGresult]]:
             results.append(result)
 
 
-def _patiently(wait: Wait, patience: Patience) -> PQGen[int]:
-    """Wait for the socket; psycopg asks again ten times a second."""
-    while not (ready := (yield wait)):
-        if not patience.left():
-            raise Silence("the server has not answered")
-    return ready
+def _wait(socket: int, patience: Patience, to_write: bool = False) -> bool:
+    """Wait until the socket has something to read, or takes something where that is wanted; whether it is to read."""
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(socket, select.POLLIN | select.POLLOUT if to_write else select.POLLIN)
+        for _, events in poll.poll(ceil(patience.left() * 1000)):
+            return bool(events & ~select.POLLOUT)
+    else:
+        readable, writable, _ = select.select([socket], [socket] if to_write else [], [], patience.left())
+        if readable or writable:
+            return bool(readable)
+    raise Silence("the server has not answered")
