@@ -103,12 +103,9 @@ class Statements:
 
     def _birth(self, run: StoredRun, new: Sequence[bytes], lease: Lease | None) -> str:
         held = lease if run.status is Status.RUNNING else None
-        values = (
-            *(_text(run.run_id), *_head(run, 0), str(len(new))),
-            *((_text(held.token), f"{CLOCK} + {held.ttl}") if held else ("NULL", "NULL")),
-            *(_text(lease.token) if lease else "NULL", str(_size(new))),
-        )
-        return f"{self._into_runs}({','.join(values)})"
+        lasts = f"{_text(held.token)},{CLOCK} + {held.ttl}" if held else "NULL,NULL"
+        writer = _text(lease.token) if lease else "NULL"
+        return f"{self._into_runs}({_text(run.run_id)},{_head(run, 0)},{len(new)},{lasts},{writer},{_size(new)})"
 
     def _rewrite(self, run: StoredRun, new: Sequence[bytes], lease: Lease | None) -> str:
         if lease is not None and run.status is Status.RUNNING:
@@ -267,7 +264,7 @@ class Statements:
     def write(self, changes: Sequence[Change], room: int) -> Iterator[str]:
         """These entries over what is stored under their keys, where nothing is inserted for it is all there."""
         rows = (
-            _row((str(change.key), _text(change.entry.run.run_id)), change)
+            _row(f"{change.key},{_text(change.entry.run.run_id)}", change)
             for change in sorted(changes, key=lambda change: change.key or 0)
         )
         values = {name: f"VALUES({name})" for name in _WRITTEN} | {"log_bytes": "log_bytes + VALUES(log_bytes)"}
@@ -277,7 +274,7 @@ class Statements:
     def bear(self, changes: Sequence[Change], room: int) -> Iterator[str]:
         """New runs, without their records, for which their keys must be known."""
         changes = sorted(changes, key=lambda change: change.entry.run.run_id.encode())
-        rows = (_row((_text(change.entry.run.run_id),), change) for change in changes)
+        rows = (_row(_text(change.entry.run.run_id), change) for change in changes)
         return _fill(self._into_runs, rows, room=room)
 
     def keys(self, changes: Sequence[Change], room: int) -> Iterator[str]:
@@ -313,34 +310,23 @@ def _assignments(values: Mapping[str, str]) -> str:
     return ", ".join(f"{name} = {value}" for name, value in values.items())
 
 
-def _row(ids: tuple[str, ...], change: Change) -> str:
-    return f"({','.join(ids)},{','.join(_entry(change.entry))},{_size(change.new)})"
+def _row(ids: str, change: Change) -> str:
+    return f"({ids},{_entry(change.entry)},{_size(change.new)})"
 
 
-def _head(run: StoredRun, attempt: int) -> tuple[str, ...]:
+def _head(run: StoredRun, attempt: int) -> str:
     """The first of the columns written, as literals."""
     return (
-        _text(run.workflow),
-        f"'{run.status}'",
-        str(run.version),
-        _number(run.wake_at),
-        _text(run.event),
-        str(attempt),
-        str(run.created_at),
-        str(run.updated_at),
-        _bytes(run.snapshot),
+        f"{_text(run.workflow)},'{run.status}',{run.version},{_number(run.wake_at)},{_text(run.event)},{attempt},"
+        f"{run.created_at},{run.updated_at},{_bytes(run.snapshot)}"
     )
 
 
-def _entry(entry: Entry) -> tuple[str, ...]:
+def _entry(entry: Entry) -> str:
     """All columns written, as literals."""
-    return (
-        *_head(entry.run, entry.run.attempt),
-        str(entry.records),
-        _text(entry.token),
-        "NULL" if entry.token is None else str(entry.expires),
-        _text(entry.writer),
-    )
+    expires = "NULL" if entry.token is None else entry.expires
+    head = _head(entry.run, entry.run.attempt)
+    return f"{head},{entry.records},{_text(entry.token)},{expires},{_text(entry.writer)}"
 
 
 def _prolonged(ttl: int) -> str:
