@@ -6,7 +6,7 @@
 local function parse(lines)
   local version, writer, records, bytes, attempt, wake, token, expires, where, status, updated, event =
     string.match(lines, HEAD)
-  local over = status == 'completed' or status == 'failed' or status == 'cancelled'
+  local over = is_over(status)
   if not (over or status == 'running' or status == 'suspended' or status == 'waiting') then return nil end
   local workflow, created = string.match(where, '^([^\n]+)\n(%d+)$')
   return {

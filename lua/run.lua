@@ -28,6 +28,10 @@ local function id_of(run)
   return string.sub(run, string.find(run, ':run:', 1, true) + 5)
 end
 
+local function is_over(status)
+  return status == 'completed' or status == 'failed' or status == 'cancelled'
+end
+
 -- The index and the entry of it where a run stands: by its lease, else by its wake, else nowhere.
 local function stand(workflow, wake, token, expires, id, wakes, leases)
   if token ~= '' then return leases, workflow .. '\n' .. expires .. '\n' .. id end

@@ -3,10 +3,10 @@
 -- This is the store's busiest call: it keeps to as few commands as there can be, and takes out of the lines only what
 -- it has to know.
 --
--- The facts of a save are lines too: version, writer, seen, count of new records, wake, token, ttl, and where the run
--- is (running, resting, over); then the last five lines of its head as they are to be.
+-- The facts of a save are lines too: version, writer, seen, count of new records, wake, token, ttl; then the last five
+-- lines of its head as they are to be.
 
-local FACTS = '^(%d+)\n([^\n]+)\n(%d+)\n(%d+)\n(%d*)\n([^\n]*)\n(%d+)\n(%l+)\n(([^\n]+\n%d+)\n.+)$'
+local FACTS = '^(%d+)\n([^\n]+)\n(%d+)\n(%d+)\n(%d*)\n([^\n]*)\n(%d+)\n(([^\n]+\n%d+)\n(%l+)\n.+)$'
 
 -- Why a save cannot be taken that is no repeat, or nil.
 local function refusal(version, before, seen, stored, token, holder, expires, now)
@@ -50,7 +50,7 @@ end
 -- writer has not seen, or a refusal; and where the next save's arguments begin.
 local function save(run, log, wakes, leases, births, arguments, at, now)
   local facts, snapshot, first = arguments[at], arguments[at + 1], at + 2
-  local version, writer, seen, added, wake, token, ttl, kind, tail, where = string.match(facts, FACTS)
+  local version, writer, seen, added, wake, token, ttl, tail, where, status = string.match(facts, FACTS)
   local last = first + added - 1
   local lines = redis.pcall('HGET', run, 'head')
   local before, author, stored, bytes, attempt, woken, holder, expired, whence
@@ -68,7 +68,7 @@ local function save(run, log, wakes, leases, births, arguments, at, now)
   if wrong then return 'corrupt: ' .. wrong, last + 1 end
 
   local expires = '0'
-  if kind ~= 'running' then
+  if status ~= 'running' then
     token, attempt = '', 0
   else
     if token ~= '' then
@@ -77,7 +77,7 @@ local function save(run, log, wakes, leases, births, arguments, at, now)
     end
     if last >= first or not before then attempt = 0 end
   end
-  if seen < stored and kind ~= 'over' then
+  if seen < stored and not is_over(status) then
     local updated = string.match(tail, '^[^\n]+\n%d+\n%l+\n(%d+)')
     if wake == '' or wake + 0 > updated + 0 then wake = updated end
   end

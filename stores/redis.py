@@ -10,11 +10,11 @@ Each script may be sent twice: an answer can get lost, and the link and the driv
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
 from kvflow import checks
-from kvflow.errors import Conflict, Corrupt, KvflowError, MissingDriver, TooLarge
+from kvflow.errors import Corrupt, MissingDriver
 from kvflow.run import Lease, Status, StoredRun
 from kvflow.store import Ids, Outcomes, Runs, Store
 
@@ -24,20 +24,18 @@ except ImportError as error:
     raise MissingDriver("RedisStore needs redis-py: pip install 'kvflow[redis]'") from error
 
 from kvflow.stores import redis_scripts as scripts
+from kvflow.stores.redis_batch import save_many
 from kvflow.stores.redis_channels import Through, channel
-from kvflow.stores.redis_heads import decode, facts
+from kvflow.stores.redis_heads import decode, facts, refused
 from kvflow.stores.redis_keys import Keys, birth, name
 from kvflow.stores.redis_link import Link
-from kvflow.stores.redis_queue import BATCH, BUDGET, Queue, report
+from kvflow.stores.redis_queue import BATCH, Queue, report
 from kvflow.stores.redis_server import Server, refuse_unfit
 from kvflow.stores.redis_urls import Client, connector
 
 _logger = logging.getLogger("kvflow.stores")
 
-_Judged = list[int | KvflowError | None]
-_Batch = dict[int, tuple[bytes, ...]]
 _Texts = list[bytes]
-_Entries = list[checks.Save]
 
 
 class RedisStore(Store):
@@ -68,7 +66,7 @@ class RedisStore(Store):
         reply = self._server.run(scripts.SAVE, keys, (facts(run, new, lease, _nonce(lease)), run.snapshot, *new))
         if isinstance(reply, int):
             return reply
-        raise _refused(reply, run.run_id, run.version)
+        raise refused(reply, run.run_id, run.version)
 
     def load(self, run_id: str, log: bool = True) -> StoredRun | None:
         checks.check_run_id(run_id)
@@ -98,7 +96,7 @@ class RedisStore(Store):
         keys = (*self._keys.of(run_id), *self._keys.index)
         reply = self._server.run(scripts.ACQUIRE, keys, (lease.token, lease.ttl))
         if isinstance(reply, bytes):
-            raise _refused(reply, run_id)
+            raise refused(reply, run_id)
         return None if reply is None else decode(run_id.encode(), *reply)
 
     def renew(self, tokens: Mapping[str, str], ttl: int) -> set[str]:
@@ -118,7 +116,7 @@ class RedisStore(Store):
         keys = (self._keys.head + run_id.encode(), *self._keys.index)
         reply = self._server.run(scripts.RELEASE, keys, (lease.token, "" if wake_at is None else wake_at))
         if reply is not None:
-            raise _refused(reply, run_id)
+            raise refused(reply, run_id)
 
     def post(self, run_id: str, record: bytes, now: int, wake: bool = False) -> bool:
         checks.check_run_id(run_id)
@@ -129,14 +127,10 @@ class RedisStore(Store):
         reply = self._server.run(scripts.POST, keys, (record, now, b"1" if wake else b""))
         if isinstance(reply, int):
             return reply == 1
-        raise _refused(reply, run_id)
+        raise refused(reply, run_id)
 
     def save_many(self, saves: Iterable[checks.Save]) -> Outcomes:
-        entries = [*saves]
-        outcomes: _Judged = [*checks.check_each(entries)]
-        for batch in self._batches(entries, outcomes):
-            self._save_batch(entries, outcomes, batch)
-        return [outcome for outcome in outcomes if outcome is not None]
+        return save_many(self._server, self._keys, [*saves])
 
     def list(self, limit: int, after: tuple[int, str] | None = None, status: Status | str | None = None) -> Runs:
         checks.check_limit(limit)
@@ -179,52 +173,7 @@ class RedisStore(Store):
                 _logger.warning("%s", error)
         return found, looked
 
-    def _batches(self, entries: _Entries, outcomes: _Judged) -> Iterator[_Batch]:
-        """The entries not yet judged, as their texts: as many at a time as may hold up the server.
-
-        No run is in one batch twice: sent again, its earlier save would find the later one and look like a conflict.
-        """
-        batch: _Batch = {}
-        runs = set[str]()
-        total, nonce = 0, _nonce(None)
-        for at, (run, new, lease) in enumerate(entries):
-            if outcomes[at] is not None:
-                continue
-            try:
-                size = self._server.check_size(run.run_id, run.snapshot, new)
-            except TooLarge as error:
-                outcomes[at] = error
-                continue
-            if batch and (len(batch) == BATCH or total + size > BUDGET or run.run_id in runs):
-                yield batch
-                batch, total = {}, 0
-                runs.clear()
-            runs.add(run.run_id)
-            batch[at] = (facts(run, new, lease, f"{nonce}{at}"), run.snapshot, *new)
-            total += size
-        if batch:
-            yield batch
-
-    def _save_batch(self, entries: _Entries, outcomes: _Judged, batch: _Batch) -> None:
-        keys = [*self._keys.indexes]
-        arguments: _Texts = []
-        for at, texts in batch.items():
-            keys += self._keys.of(entries[at][0].run_id)
-            arguments += texts
-        replies: bytes = self._server.run(scripts.SAVE_MANY, keys, arguments)
-        for at, reply in zip(batch, replies.split(b"\n"), strict=True):
-            run = entries[at][0]
-            outcomes[at] = _refused(reply, run.run_id, run.version) if b":" in reply else int(reply)
-
 
 def _nonce(lease: Lease | None) -> str:
     """A name for one save without a lease; with one, its token is the name."""
     return os.urandom(12).hex() if lease is None else ""
-
-
-def _refused(reply: bytes, run_id: str, version: int | None = None) -> KvflowError:
-    """The error that a script's refusal means."""
-    kind, _, reason = reply.decode(errors="replace").partition(": ")
-    if kind == "conflict":
-        return Conflict(f"run {run_id!r}, version {version}: {reason}; nothing was written")
-    return Corrupt(f"run {run_id!r} is garbled: {reason}; it is left as it is")

@@ -5,7 +5,7 @@ sends on the driver's connections itself: what the client does around each comma
 Neither knows of patience; both raise what the driver raises.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from redis import Redis, RedisCluster
@@ -16,6 +16,15 @@ from kvflow.stores.redis_urls import Client
 
 Argument = bytes | str | int
 Command = Sequence[Argument]
+Call = tuple[Sequence[bytes], Sequence[Argument]]
+Calls = Callable[[], Iterator[Call]]
+"""Keys and arguments of several calls of one script, made while they are sent; the same ones each time."""
+
+_AHEAD = 8
+"""Calls that are sent before the first of them is answered."""
+
+_SIZE = b"\r\n$%d\r\n"
+_SIZES = [_SIZE % size for size in range(1024)]
 
 
 class Channel(Protocol):
@@ -23,6 +32,10 @@ class Channel(Protocol):
 
     def run(self, script: Script, keys: Sequence[bytes], arguments: Iterable[Argument]) -> Any:
         """What the script answers."""
+        ...
+
+    def run_each(self, script: Script, calls: Calls) -> list[Any]:
+        """What the script answers to each call."""
         ...
 
     def read(self, commands: Sequence[Command]) -> list[Any]:
@@ -56,6 +69,9 @@ class Through:
         except NoScriptError:
             return execute("EVAL", script.source, len(keys), *keys, *arguments)
 
+    def run_each(self, script: Script, calls: Calls) -> list[Any]:
+        return [self.run(script, keys, arguments) for keys, arguments in calls()]
+
     def read(self, commands: Sequence[Command]) -> list[Any]:
         with self._client.pipeline(transaction=False) as pipeline:
             for command in commands:
@@ -86,14 +102,19 @@ class Wire:
         self._idle: list[Any] = []
 
     def run(self, script: Script, keys: Sequence[bytes], arguments: Iterable[Argument]) -> Any:
-        rest = (len(keys), *keys, *arguments)
         try:
-            return self._ask(_packed((b"EVALSHA", script.sha, *rest)), 1)[0]
+            return self._ask((_packed(_shortly(script, keys, arguments)),))[0]
         except NoScriptError:
-            return self._ask(_packed((b"EVAL", script.source, *rest)), 1)[0]
+            return self._ask((_packed((b"EVAL", script.source, len(keys), *keys, *arguments)),))[0]
+
+    def run_each(self, script: Script, calls: Calls) -> list[Any]:
+        try:
+            return self._ask(_packed(_shortly(script, keys, arguments)) for keys, arguments in calls())
+        except NoScriptError:
+            return [self.run(script, keys, arguments) for keys, arguments in calls()]
 
     def read(self, commands: Sequence[Command]) -> list[Any]:
-        return self._ask(b"".join(map(_packed, commands)), len(commands))
+        return self._ask(map(_packed, commands))
 
     def setting(self, name: str, key: bytes) -> bytes | str | None:
         (told,) = self.read([("CONFIG", "GET", name)])
@@ -109,30 +130,46 @@ class Wire:
     def close(self) -> None:
         self.start_over()
 
-    def _ask(self, message: bytes, count: int) -> list[Any]:
-        """The answers to a message of so many commands."""
+    def _ask(self, messages: Iterable[bytes]) -> list[Any]:
+        """The answers to these messages, some of which are sent before the first is answered."""
         try:
             connection = self._idle.pop()
         except IndexError:
             connection = self._pool.make_connection()
+        replies: list[Any] = []
+        sent = 0
         try:
-            connection.send_packed_command((message,))
-            return [connection.read_response() for _ in range(count)]
-        except ResponseError:
-            if count > 1:
-                connection.disconnect()  # the other answers are still to come
-            raise
-        except BaseException:
-            connection.disconnect()
+            for message in messages:
+                connection.send_packed_command((message,))
+                sent += 1
+                if sent - len(replies) == _AHEAD:
+                    replies.append(connection.read_response())
+            while len(replies) < sent:
+                replies.append(connection.read_response())
+        except BaseException as error:
+            if sent > 1 or not isinstance(error, ResponseError):
+                connection.disconnect()  # there may be answers still to come
             raise
         finally:
             self._idle.append(connection)
+        return replies
 
 
-def _packed(command: Iterable[Argument]) -> bytes:
+def _shortly(script: Script, keys: Sequence[bytes], arguments: Iterable[Argument]) -> Command:
+    """The call of a script by its name."""
+    return (b"EVALSHA", script.sha, len(keys), *keys, *arguments)
+
+
+def _packed(command: Command) -> bytes:
     """A command as the server reads it."""
-    parts = [part if isinstance(part, bytes) else str(part).encode() for part in command]
-    return b"*%d\r\n%b" % (len(parts), b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts]))
+    parts = [b"*%d" % len(command)]
+    for part in command:
+        text = part if isinstance(part, bytes) else str(part).encode()
+        size = len(text)
+        parts.append(_SIZES[size] if size < len(_SIZES) else _SIZE % size)
+        parts.append(text)
+    parts.append(b"\r\n")
+    return b"".join(parts)
 
 
 def channel(client: Client) -> Channel:

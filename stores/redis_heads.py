@@ -6,7 +6,7 @@ Both are lines of text, for no name holds a control character. Times are sixteen
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from kvflow.errors import Corrupt
+from kvflow.errors import Conflict, Corrupt, KvflowError
 from kvflow.run import Lease, Status, StoredRun
 
 _STATUSES = {status.value: status for status in Status}
@@ -32,8 +32,6 @@ class Head(NamedTuple):
 
 _RECORDS, _BYTES = Head._fields.index("records"), Head._fields.index("bytes")
 
-_KINDS = {status: "running" if status is Status.RUNNING else "over" if status.over else "resting" for status in Status}
-
 
 def facts(run: StoredRun, new: Sequence[bytes], lease: Lease | None, nonce: str) -> bytes:
     """All of a save but its snapshot and its records, as saving.lua takes it.
@@ -41,12 +39,16 @@ def facts(run: StoredRun, new: Sequence[bytes], lease: Lease | None, nonce: str)
     A save without a lease is written under a name made for this call alone, which is no token: so the driver may
     send it twice, and nobody else's is ever taken for its repeat.
     """
-    wake = "" if run.wake_at is None else f"{run.wake_at:016}"
+    wake = "" if run.wake_at is None else _digits(run.wake_at)
     writer, token, ttl = ("\t" + nonce, "", 1) if lease is None else (lease.token, lease.token, lease.ttl)
     return (
-        f"{run.version}\n{writer}\n{run.seen}\n{len(new)}\n{wake}\n{token}\n{ttl}\n{_KINDS[run.status]}\n"
-        f"{run.workflow}\n{run.created_at:016}\n{run.status.value}\n{run.updated_at:016}\n{run.event or ''}"
+        f"{run.version}\n{writer}\n{run.seen}\n{len(new)}\n{wake}\n{token}\n{ttl}\n"
+        f"{run.workflow}\n{_digits(run.created_at)}\n{run.status}\n{_digits(run.updated_at)}\n{run.event or ''}"
     ).encode()
+
+
+def _digits(time: int) -> str:
+    return str(time).zfill(16)
 
 
 def decode(run_id: bytes, lines: bytes | None, snapshot: bytes | None, log: Sequence[bytes] | None = None) -> StoredRun:
@@ -91,3 +93,11 @@ def _number(text: str) -> int:
 
 def _garbled(run_id: bytes, why: str) -> Corrupt:
     return Corrupt(f"run {run_id.decode(errors='replace')!r} is garbled: {why}; it is left as it is")
+
+
+def refused(reply: bytes, run_id: str, version: int | None = None) -> KvflowError:
+    """The error that a script's refusal means."""
+    kind, _, reason = reply.decode(errors="replace").partition(": ")
+    if kind == "conflict":
+        return Conflict(f"run {run_id!r}, version {version}: {reason}; nothing was written")
+    return Corrupt(f"run {run_id!r} is garbled: {reason}; it is left as it is")

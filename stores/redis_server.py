@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from kvflow.errors import InvalidArgument, NotSupported, SchemaTooNew, TooLarge
-from kvflow.stores.redis_channels import Argument, Command
+from kvflow.stores.redis_channels import Argument, Calls, Command
 from kvflow.stores.redis_keys import Keys
 from kvflow.stores.redis_link import Link
 from kvflow.stores.redis_scripts import OPEN, Script
@@ -42,6 +42,12 @@ class Server:
         if not self._opened:
             self._open()
         return self._link.run(script, keys, arguments)
+
+    def run_each(self, script: Script, calls: Calls) -> list[Any]:
+        """What the script answers to each call."""
+        if not self._opened:
+            self._open()
+        return self._link.run_each(script, calls)
 
     def read(self, commands: Sequence[Command]) -> Any:
         """What these commands answer, sent together."""
