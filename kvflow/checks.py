@@ -23,29 +23,40 @@ _PREFIX = re.compile(r"[a-z_][a-z0-9_]{0,30}")
 _REFUSED = {"Cc": "a control character", "Cs": "a surrogate"}
 
 
-def _check_name(what: str, name: object, error: type[InvalidArgument]) -> None:
+def check_name(what: str, name: object, error: type[KvflowError]) -> None:
+    """Refuse a name that is not 1 to 200 characters, none of them a control character or a surrogate."""
+    if isinstance(name, str) and 1 <= len(name) <= NAME_LENGTH and name.isprintable():
+        return  # nearly all
     would_do = f"a {what} is 1 to {NAME_LENGTH} characters, none of them a control character or a surrogate"
     if not isinstance(name, str):
         raise error(f"{what} {name!r} is a {type(name).__name__}: {would_do}")
     if not 1 <= len(name) <= NAME_LENGTH:
         raise error(f"{what} {name[:40]!r} has {len(name)} characters: {would_do}")
-    if name.isprintable():
-        return
     for at, char in enumerate(name):
         if (refused := _REFUSED.get(unicodedata.category(char))) is not None:
             raise error(f"{what} {name!r} has {refused} at {at}: {would_do}")
 
 
 def _check_whole(what: str, number: object, least: int, most: int = LATEST) -> None:
+    if type(number) is int and least <= number <= most:
+        return  # nearly all
     if isinstance(number, bool) or not isinstance(number, int):
         raise InvalidArgument(f"{what} {number!r} is a {type(number).__name__}: it must be an int")
     if not least <= number <= most:
         raise InvalidArgument(f"{what} is {number}: it must be from {least} to {most}")
 
 
+def check_options(pool_size: object, timeout: object) -> None:
+    """Refuse a pool without connections, and a time to wait that is none."""
+    if isinstance(pool_size, bool) or not isinstance(pool_size, int) or pool_size < 1:
+        raise InvalidArgument(f"pool_size is {pool_size!r}: it must be an int of 1 or more")
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < float("inf"):
+        raise InvalidArgument(f"timeout is {timeout!r}: it must be a number of seconds above 0")
+
+
 def check_run_id(run_id: str) -> None:
     """Refuse what is not 1 to 200 characters of any Unicode but control characters and surrogates."""
-    _check_name("run id", run_id, InvalidRunId)
+    check_name("run id", run_id, InvalidRunId)
 
 
 def check_prefix(prefix: str) -> None:
@@ -58,7 +69,7 @@ def check_lease(lease: Lease) -> None:
     """Refuse a lease without a usable token, or one that has run out before it begins."""
     if not isinstance(lease, Lease):
         raise InvalidArgument(f"lease is {lease!r}: it must be a Lease(token, ttl)")
-    _check_name("token", lease.token, InvalidArgument)
+    check_name("token", lease.token, InvalidArgument)
     check_ttl(lease.ttl)
 
 
@@ -98,7 +109,7 @@ def check_workflows(workflows: Iterable[str] | None) -> tuple[str, ...] | None:
     except TypeError as error:
         raise InvalidArgument(f"workflows is {workflows!r}: it must be several names, or None for all") from error
     for name in names:
-        _check_name("workflow", name, InvalidArgument)
+        check_name("workflow", name, InvalidArgument)
     return names
 
 
@@ -109,7 +120,7 @@ def check_tokens(tokens: Mapping[str, str], ttl: int) -> None:
         raise InvalidArgument(f"tokens is {tokens!r}: it must be {{run_id: token}}")
     for run_id, token in tokens.items():
         check_run_id(run_id)
-        _check_name("token", token, InvalidArgument)
+        check_name("token", token, InvalidArgument)
 
 
 def check_status(status: Status | str | None) -> Status | None:
@@ -142,9 +153,9 @@ def check_save(run: StoredRun, new: Sequence[bytes], lease: Lease | None) -> Non
     if not isinstance(run, StoredRun):
         raise InvalidArgument(f"run is {run!r}: it must be a StoredRun")
     check_run_id(run.run_id)
-    _check_name("workflow", run.workflow, InvalidArgument)
+    check_name("workflow", run.workflow, InvalidArgument)
     if run.event is not None:
-        _check_name("event", run.event, InvalidArgument)
+        check_name("event", run.event, InvalidArgument)
     if not isinstance(run.status, Status):
         raise InvalidArgument(f"status {run.status!r}: it must be a Status, one of {', '.join(Status)}")
     _check_whole("version", run.version, 1)

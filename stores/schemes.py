@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
-from kvflow.checks import check_prefix
+from kvflow.checks import check_options, check_prefix
 from kvflow.errors import InvalidArgument, UnknownScheme
 from kvflow.store import Store
 
@@ -25,7 +25,7 @@ def open_store(
     other options go to the factory of the scheme as they are.
     """
     check_prefix(prefix)
-    _check_options(pool_size, timeout)
+    check_options(pool_size, timeout)
     scheme = _scheme_of(url)
     factory = _factories.get(scheme)
     if factory is None:
@@ -52,13 +52,6 @@ def _scheme_of(url: str) -> str:
 def _redacted(url: str) -> str:
     """The URL without a password, fit for messages and logs."""
     return re.sub(r"(?<=[:/]).*@", "***@", url)
-
-
-def _check_options(pool_size: object, timeout: object) -> None:
-    if isinstance(pool_size, bool) or not isinstance(pool_size, int) or pool_size < 1:
-        raise InvalidArgument(f"pool_size is {pool_size!r}: it must be an int of 1 or more")
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < float("inf"):
-        raise InvalidArgument(f"timeout is {timeout!r}: it must be a number of seconds above 0")
 
 
 def _postgres(url: str, **options: Any) -> Store:
