@@ -143,7 +143,10 @@ class UsersConnections:
         conninfo: Any = self._pool.conninfo
         made: Any = self._pool.kwargs
         kwargs: Any = made() if callable(made) else made
-        return self._pool.connection_class.connect(conninfo() if callable(conninfo) else conninfo, **(kwargs or {}))
+        connection: Connection[Any] = self._pool.connection_class.connect(
+            conninfo() if callable(conninfo) else conninfo, **(kwargs or {})
+        )
+        return connection
 
     @property
     def spare(self) -> int:
@@ -152,7 +155,8 @@ class UsersConnections:
     def lend(self, patience: Patience) -> Connection[Any]:
         if self._childs:
             return self._childs.lend(patience)
-        return self._pool.getconn(timeout=patience.left())
+        connection: Connection[Any] = self._pool.getconn(timeout=patience.left())
+        return connection
 
     def take_back(self, conn: Connection[Any]) -> None:
         if self._childs:
@@ -178,7 +182,7 @@ def connector(url: str, timeout: float) -> Connect:
     """
     params = conninfo_to_dict(url)
     hosts = str(params.get("host") or params.get("hostaddr") or "").count(",") + 1
-    defaults = {
+    defaults: dict[str, Any] = {
         "connect_timeout": max(2, ceil(timeout / hosts)),
         "tcp_user_timeout": ceil(timeout * 1000),
         "keepalives_idle": max(1, ceil(timeout)),

@@ -182,7 +182,8 @@ def test_a_run_whose_log_has_a_gap_is_corrupt_and_stops_nobody(
         store.save(birth("a", wake_at=1), [b"one", b"two", b"three"])
         store.save(birth("b", wake_at=2), [b"one"])
         run_sql(admin, "DELETE FROM kvflow_log WHERE run_id = 'a' AND seq = 2", prefix)
-        for read in (lambda: store.load("a"), lambda: store.acquire("a", lease())):
+        reads: list[Callable[[], object]] = [lambda: store.load("a"), lambda: store.acquire("a", lease())]
+        for read in reads:
             with pytest.raises(Corrupt, match=r"'a' .* 3 records"):
                 read()
         with caplog.at_level(logging.WARNING, "kvflow.stores"):
@@ -215,11 +216,12 @@ def test_what_one_message_cannot_hold_is_too_large(open: Open) -> None:
     huge = bytes(LIMIT)
     with opened(open) as store:
         store.save(birth())
-        for call in (
+        calls: list[Callable[[], object]] = [
             lambda: store.save(birth("b", snapshot=huge), [b"one more"]),
             lambda: store.save(birth("b"), [huge]),
             lambda: store.post("a", huge + b"1", 5),
-        ):
+        ]
+        for call in calls:
             with pytest.raises(TooLarge, match=f"{LIMIT}"):
                 call()
         first, second = store.save_many([(birth("b"), [huge], None), (birth("c"), (), None)])

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -65,6 +66,11 @@ def kill_connections(url: str, name: str) -> int:
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = %s", (name,)
         )
         return len(killed.fetchall())
+
+
+def use_often(store: Store, run_id: str) -> None:
+    for _ in range(5):
+        use(store, run_id)
 
 
 def use(store: Store, run_id: str) -> None:
@@ -202,12 +208,13 @@ def test_a_server_that_stops_and_comes_back(own_postgres: Server, prefix: str) -
         get(other, "kept")
         own_postgres.stop()
         for each in (store, other):
-            for call in (
-                lambda each=each: each.load("kept"),
-                lambda each=each: each.save(birth("b")),
-                lambda each=each: each.claim(5, 1, lease()),
-                lambda each=each: each.save_many([(birth("b"), (), None)]),
-            ):
+            calls: list[Callable[[], object]] = [
+                partial(each.load, "kept"),
+                partial(each.save, birth("b")),
+                partial(each.claim, 5, 1, lease()),
+                partial(each.save_many, [(birth("b"), (), None)]),
+            ]
+            for call in calls:
                 with within(3):
                     call()
         own_postgres.start()
@@ -255,7 +262,7 @@ def test_parent_and_child_go_on_after_a_fork(named: str, prefix: str, pooled: bo
         store = PostgresStore(pool, prefix=prefix) if pooled else PostgresStore.from_url(named, prefix=prefix)
         with store:
             use(store, "a")
-            child = fork(lambda: [use(store, "child") for _ in range(5)])
+            child = fork(lambda: use_often(store, "child"))
             for _ in range(5):
                 assert store.load("parent") is None
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
