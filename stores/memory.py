@@ -1,15 +1,16 @@
 """Runs in this process's memory: for tests, for trying things out, and as the contract's plainest reading.
 
-One lock around everything, so each call is one write. What is due is kept in sorted lists, one of
-wakes and one of leases for each workflow: finding the first few costs the same beside any number
-of sleepers. Nothing survives the process; a forked child goes on with a copy of its own.
+One lock around everything, so each call is one write. Wakes and leases stand in line, a heap for each
+workflow: finding the first few costs the same beside any number of sleepers. Nothing survives the
+process; a forked child goes on with a copy of its own.
 """
 
-import heapq
 import os
 import threading
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from heapq import heapify, heappop, heappush, heapreplace
 from itertools import islice
 
 from kvflow import checks, rules
@@ -26,34 +27,67 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
-class Places:
-    """Run ids in order of a time, a list for each group (a workflow, or "" where there are none)."""
+class Line:
+    """Runs in order of a time, a heap for each workflow; who moves leaves an entry that is passed over."""
 
     def __init__(self) -> None:
-        self._of: dict[str, list[Place]] = {}
+        self._heaps: dict[str, list[Place]] = {}
+        self._stands: dict[str, tuple[str, int]] = {}
+        self._standing: Counter[str] = Counter()
 
-    def move(self, before: tuple[str, Place] | None, after: tuple[str, Place] | None) -> None:
-        """Take a run from one place, if it had one, to another, if it gets one."""
-        if before == after:
-            return
+    def move(self, run_id: str, to: tuple[str, int] | None) -> None:
+        """Put a run at a workflow and a time, or take it out of the line."""
+        before = self._stands.pop(run_id, None)
         if before is not None:
-            places = self._of[before[0]]
-            del places[bisect_left(places, before[1])]
-            if not places:
-                del self._of[before[0]]
-        if after is not None:
-            insort(self._of.setdefault(after[0], []), after[1])
+            self._standing[before[0]] -= 1
+        if to is not None:
+            workflow, time = to
+            self._stands[run_id] = to
+            self._standing[workflow] += 1
+            if to != before:
+                heappush(self._heaps.setdefault(workflow, []), (time, run_id))
+        for workflow in {place[0] for place in (before, to) if place is not None}:
+            self._tidy(workflow)
 
-    def first(self, groups: tuple[str, ...] | None = None) -> Iterator[Place]:
-        """The places of these groups, or of all, earliest first."""
-        names = self._of if groups is None else groups
-        return heapq.merge(*(self._of.get(name, ()) for name in names))
+    def first(self, workflows: tuple[str, ...] | None, limit: int, wanted: Callable[[str], bool]) -> list[str]:
+        """The first few of these workflows, or of all, as far as they are wanted."""
+        names = list(self._heaps) if workflows is None else [name for name in workflows if name in self._heaps]
+        met: list[tuple[str, Place]] = []
+        heads = [head for name in names if (head := self._take(name, met)) is not None]
+        heapify(heads)
+        found: list[str] = []
+        while heads and len(found) < limit and wanted(heads[0][0][1]):
+            (_, run_id), name = heads[0]
+            found.append(run_id)
+            following = self._take(name, met)
+            if following is None:
+                heappop(heads)
+            else:
+                heapreplace(heads, following)
+        for name, place in met:
+            heappush(self._heaps[name], place)
+        return found
 
-    def last(self, before: Place | None) -> Iterator[Place]:
-        """The places of a store's only group from behind, or from below one of them."""
-        places = self._of.get("", [])
-        end = len(places) if before is None else bisect_left(places, before)
-        return (places[at] for at in range(end - 1, -1, -1))
+    def _take(self, workflow: str, met: list[tuple[str, Place]]) -> tuple[Place, str] | None:
+        """Take the next entry that still holds, once; whoever looks puts back what was met."""
+        heap = self._heaps[workflow]
+        while heap:
+            place = heappop(heap)
+            twice = bool(heap) and heap[0] == place
+            if self._stands.get(place[1]) == (workflow, place[0]) and not twice:
+                met.append((workflow, place))
+                return place, workflow
+        return None
+
+    def _tidy(self, workflow: str) -> None:
+        """Drop what is passed over before it is more than what holds."""
+        heap, standing = self._heaps.get(workflow, []), self._standing[workflow]
+        if len(heap) > 2 * standing + 16:
+            holds = {place for place in heap if self._stands.get(place[1]) == (workflow, place[0])}
+            self._heaps[workflow] = sorted(holds)
+        if not standing:
+            self._heaps.pop(workflow, None)
+            del self._standing[workflow]
 
 
 class MemoryStore(Store):
@@ -63,9 +97,9 @@ class MemoryStore(Store):
         self._clock = rules.reader(clock)
         self._entries: dict[str, Entry] = {}
         self._logs: dict[str, list[bytes]] = {}
-        self._wakes = Places()
-        self._leases = Places()
-        self._births = Places()
+        self._wakes = Line()
+        self._leases = Line()
+        self._births: list[Place] = []
 
     def save(self, run: StoredRun, new: Sequence[bytes] = (), lease: Lease | None = None) -> int:
         checks.check_save(run, new, lease)
@@ -95,14 +129,14 @@ class MemoryStore(Store):
     def due(self, now: int, limit: int) -> Ids:
         checks.check_limit(limit)
         with _lock:
-            return list(islice(self._due(checks.clamp(now), None), limit))
+            return self._due(checks.clamp(now), limit, None)
 
     def claim(self, now: int, limit: int, lease: Lease, workflows: Iterable[str] | None = None) -> Runs:
         checks.check_limit(limit)
         checks.check_lease(lease)
         now, names = checks.clamp(now), checks.check_workflows(workflows)
         with _lock:
-            due = list(islice(self._due(now, names), limit))
+            due = self._due(now, limit, names)
             return [run for run_id in due if (run := self._take(run_id, lease)) is not None]
 
     def acquire(self, run_id: str, lease: Lease) -> StoredRun | None:
@@ -151,28 +185,30 @@ class MemoryStore(Store):
         checks.check_after(after)
         status = checks.check_status(status)
         with _lock:
-            newest = (self._entries[run_id] for _, run_id in self._births.last(before=after))
+            end = len(self._births) if after is None else bisect_left(self._births, after)
+            newest = (self._entries[self._births[at][1]] for at in range(end - 1, -1, -1))
             return [entry.read() for entry in islice((e for e in newest if status in (None, e.run.status)), limit)]
 
     def next_wake(self, workflows: Iterable[str] | None = None) -> int | None:
         names = checks.check_workflows(workflows)
         with _lock:
             clock = self._clock()
-            first = (next(places.first(names), None) for places in (self._wakes, self._leases))
-            wakes = (place and rules.next_due(self._entries[place[1]], clock) for place in first)
+            first = [*self._wakes.first(names, 1, _always), *self._leases.first(names, 1, _always)]
+            wakes = (rules.next_due(self._entries[run_id], clock) for run_id in first)
             return min((wake for wake in wakes if wake is not None), default=None)
 
     def close(self) -> None:
         """Nothing: there is nothing open."""
 
-    def _due(self, now: int, names: tuple[str, ...] | None) -> Iterator[str]:
-        """Due runs in the order of the contract: the rule ends each list where the rest is not yet due."""
+    def _due(self, now: int, limit: int, names: tuple[str, ...] | None) -> Ids:
+        """Due runs in the order of the contract: leases that ran out, then wakes."""
         clock = self._clock()
-        for places in (self._leases, self._wakes):
-            for _, run_id in places.first(names):
-                if rules.place_due(self._entries[run_id], now, clock) is None:
-                    break
-                yield run_id
+
+        def due(run_id: str) -> bool:
+            return rules.place_due(self._entries[run_id], now, clock) is not None
+
+        expired = self._leases.first(names, limit, due)
+        return expired + self._wakes.first(names, limit - len(expired), due)
 
     def _take(self, run_id: str, lease: Lease) -> StoredRun | None:
         entry = self._entries.get(run_id)
@@ -190,26 +226,21 @@ class MemoryStore(Store):
 
     def _put(self, run_id: str, after: Entry | None) -> None:
         """Replace the entry and move it in the indexes; None removes it."""
-        before = self._entries.get(run_id)
-        for places, place in ((self._wakes, _wake), (self._leases, _expiry), (self._births, _birth)):
-            places.move(place(before), place(after))
+        before = self._entries.pop(run_id, None)
+        if before is not None and (after is None or after.run.created_at != before.run.created_at):
+            del self._births[bisect_left(self._births, (before.run.created_at, run_id))]
+            before = None
         if after is None:
-            del self._entries[run_id]
-        else:
-            self._entries[run_id] = after
+            self._wakes.move(run_id, None)
+            self._leases.move(run_id, None)
+            return
+        if before is None:
+            insort(self._births, (after.run.created_at, run_id))
+        run, held = after.run, after.token is not None
+        self._entries[run_id] = after
+        self._wakes.move(run_id, None if held or run.wake_at is None else (run.workflow, run.wake_at))
+        self._leases.move(run_id, (run.workflow, after.expires) if held else None)
 
 
-def _wake(entry: Entry | None) -> tuple[str, Place] | None:
-    if entry is None or entry.token or entry.run.wake_at is None:
-        return None
-    return entry.run.workflow, (entry.run.wake_at, entry.run.run_id)
-
-
-def _expiry(entry: Entry | None) -> tuple[str, Place] | None:
-    if entry is None or not entry.token:
-        return None
-    return entry.run.workflow, (entry.expires, entry.run.run_id)
-
-
-def _birth(entry: Entry | None) -> tuple[str, Place] | None:
-    return None if entry is None else ("", (entry.run.created_at, entry.run.run_id))
+def _always(_: str) -> bool:
+    return True
