@@ -9,53 +9,79 @@
 -- are given again: the client may have sent the call twice.
 --
 -- For each run taken the numbers are its place among the entries, the sizes of its lines and its snapshot, the count
--- of its records and their sizes; the texts are all these, one behind the other. That is much cheaper to read
--- than a list of lists. A log that would hold up the server has the count -1 and is left to be read by the caller.
+-- of its records and their sizes; its text is all these, one behind the other. That is much cheaper to read than a
+-- list of lists. A log that would hold up the server has the count -1 and is left to be read by the caller.
 
 local PATIENCE = 16 -- entries lost before the first is taken: somebody else is at work here
-local BUDGET = 4194304 -- bytes of snapshots that one answer may carry
-local LOGS, RECORDS = 1048576, 2000 -- bytes and records of logs that one answer may carry beside them
+local SNAPSHOTS, LOGS, RECORDS = 4194304, 1048576, 2000 -- bytes, bytes, and records that one answer may carry
 
 local wakes, leases, token, expired, now = KEYS[1], KEYS[2], ARGV[2], tonumber(ARGV[4]), clock()
 local entries, expires = split(ARGV[5]), digits(now + ARGV[3])
-local takes, bad, untidy, lost, size = {}, {}, {}, 0, 0
+local takes, bad, untidy, lost = {}, {}, {}, 0
+
+-- The records of a run, or false where they are too many for this answer; nil and what is wrong with them.
+local function records_of(log, found)
+  if found.records == 0 or found.records > RECORDS or found.bytes > LOGS then
+    local wrong = damage(log, found.records)
+    if wrong then return nil, wrong end
+    return found.records == 0 and {}
+  end
+  local records = redis.pcall('LRANGE', log, 0, -1)
+  if records.err or #records ~= found.records then return nil, damage(log, found.records) end
+  RECORDS, LOGS = RECORDS - found.records, LOGS - found.bytes
+  return records
+end
 
 for at, entry in ipairs(entries) do
   local run, log, index = KEYS[2 * at + 1], KEYS[2 * at + 2], at <= expired and leases or wakes
-  local head, wrong, snapshot = look(run, log)
-  if head and (head.token == token or is_due(head, index, entry, id_of(run), wakes, leases, now)) then
-    takes[#takes + 1] = {at = at, run = run, log = log, head = head, snapshot = snapshot}
-    size = size + #snapshot
+  local found, wrong = look(run)
+  local ours = found and (found.token == token or is_due(found, run, index, entry, wakes, leases, now))
+  if ours then found.log, wrong = records_of(log, found) end
+  if ours and not wrong then
+    found.at, found.run = at, run
+    takes[#takes + 1] = found
+    SNAPSHOTS = SNAPSHOTS - #found.snapshot
   else
-    untidy[#untidy + 1] = {head = head, wrong = wrong, index = index, entry = entry, run = run}
-    if wrong then bad[#bad + 1] = {at, wrong} end
-    if head then lost = lost + 1 end
+    untidy[#untidy + 1] = {found = found, wrong = wrong, index = index, entry = entry, run = run}
+    if wrong then
+      bad[#bad + 1] = {at, wrong}
+    elseif found then
+      lost = lost + 1
+    end
   end
-  if size >= BUDGET or (lost >= PATIENCE and #takes == 0) then
+  if SNAPSHOTS <= 0 or (lost >= PATIENCE and #takes == 0) then
     lost = lost + #entries - at
     break
   end
 end
 
-local numbers, texts = {}, {}
-local function put(text)
-  numbers[#numbers + 1], texts[#texts + 1] = #text, text
-end
+-- Numbers as text, each made once: that takes longer than all else that is done with them.
+local text_of = setmetatable({}, {__index = function(known, number)
+  known[number] = string.format('%d', number)
+  return known[number]
+end})
+local numbers, texts, last = {}, {}, 0
 
-for _, found in ipairs(takes) do
-  local records, bytes = tonumber(found.head.records), tonumber(found.head.bytes)
-  numbers[#numbers + 1] = found.at
-  put(take(found.run, found.head, token, expires, wakes, leases))
-  put(found.snapshot)
-  if records == 0 then
-    numbers[#numbers + 1] = 0
-  elseif records <= RECORDS and bytes <= LOGS then
-    RECORDS, LOGS = RECORDS - records, LOGS - bytes
-    numbers[#numbers + 1] = records
-    for _, record in ipairs(redis.call('LRANGE', found.log, 0, -1)) do put(record) end
-  else
-    numbers[#numbers + 1] = -1
-  end
+local gone, held = {[wakes] = {}, [leases] = {}}, {}
+for number, found in ipairs(takes) do
+  local index, entry = stand_of(found, found.run, wakes, leases)
+  if entry then table.insert(gone[index], entry) end
+  if found.token ~= '' and found.token ~= token then found.attempt = found.attempt + 1 end
+  local lines = found.front .. found.attempt .. '\n' .. found.wake .. '\n' .. token .. '\n' .. expires ..
+    '\n' .. found.back
+  redis.call('HSET', found.run, 'head', lines)
+  held[2 * number - 1], held[2 * number] = '0', found.workflow .. '\n' .. expires .. '\n' .. id_of(found.run)
+  local records = found.log or {}
+  numbers[last + 1], numbers[last + 2] = text_of[found.at], text_of[#lines]
+  numbers[last + 3], numbers[last + 4] = text_of[#found.snapshot], found.log and text_of[#records] or '-1'
+  last = last + 4
+  for at = 1, #records do numbers[last + at] = text_of[#records[at]] end
+  last = last + #records
+  texts[number] = lines .. found.snapshot .. table.concat(records)
 end
-for _, found in ipairs(untidy) do tidy(found, wakes, leases, math.max(now, tonumber(ARGV[1]))) end
-return {table.concat(numbers, ' '), table.concat(texts), bad, lost}
+for index, entries in pairs(gone) do
+  if #entries > 0 then redis.call('ZREM', index, unpack(entries)) end
+end
+if #held > 0 then redis.call('ZADD', leases, unpack(held)) end
+tidy(untidy, wakes, leases, math.max(now, ARGV[1]))
+return {table.concat(numbers, ' '), texts, bad, lost}

@@ -7,17 +7,19 @@
 -- The first `expired` entries are of leases, the others of wakes; tabs part them.
 
 local wakes, leases, expired, now = KEYS[1], KEYS[2], tonumber(ARGV[2]), clock()
-local entries, due, bad, untidy = split(ARGV[3]), {}, {}, {}
+local due, bad, untidy = {}, {}, {}
 
-for at, entry in ipairs(entries) do
+for at, entry in ipairs(split(ARGV[3])) do
   local run, index = KEYS[2 * at + 1], at <= expired and leases or wakes
-  local head, wrong = look(run, KEYS[2 * at + 2])
-  if head and is_due(head, index, entry, id_of(run), wakes, leases, now) then
+  local found, wrong = look(run)
+  local here = found and is_due(found, run, index, entry, wakes, leases, now)
+  if here then wrong = damage(KEYS[2 * at + 2], found.records) end
+  if here and not wrong then
     due[#due + 1] = at
   else
-    untidy[#untidy + 1] = {head = head, wrong = wrong, index = index, entry = entry, run = run}
+    untidy[#untidy + 1] = {found = found, wrong = wrong, index = index, entry = entry, run = run}
     if wrong then bad[#bad + 1] = {at, wrong} end
   end
 end
-for _, found in ipairs(untidy) do tidy(found, wakes, leases, math.max(now, tonumber(ARGV[1]))) end
+tidy(untidy, wakes, leases, math.max(now, ARGV[1]))
 return {due, bad}

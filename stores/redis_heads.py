@@ -57,17 +57,19 @@ def decode(run_id: bytes, lines: bytes | None, snapshot: bytes | None, log: Sequ
         raise _garbled(run_id, f"its {'head' if lines is None else 'snapshot'} is missing")
     try:
         head = Head(*lines.decode().split("\n"))
-        records = _number(head.records)
+        numbers = (head.version, head.records, head.attempt, head.created, head.updated, head.wake or "0")
+        _check_digits("".join(numbers))
+        version, records, attempt, created_at, updated_at, wake_at = map(int, numbers)
         run = StoredRun(
             run_id=run_id.decode(),
             workflow=head.workflow,
             status=_STATUSES[head.status],
-            version=_number(head.version),
-            wake_at=_number(head.wake) if head.wake else None,
+            version=version,
+            wake_at=wake_at if head.wake else None,
             event=head.event or None,
-            attempt=_number(head.attempt),
-            created_at=_number(head.created),
-            updated_at=_number(head.updated),
+            attempt=attempt,
+            created_at=created_at,
+            updated_at=updated_at,
             snapshot=snapshot,
             seen=len(log or ()),
             log=tuple(log or ()),
@@ -85,10 +87,9 @@ def extent(lines: bytes) -> tuple[int, int]:
     return int(head[_RECORDS]), int(head[_BYTES])
 
 
-def _number(text: str) -> int:
+def _check_digits(text: str) -> None:
     if not text.isdecimal():
         raise ValueError(f"{text!r} is no number")
-    return int(text)
 
 
 def _garbled(run_id: bytes, why: str) -> Corrupt:

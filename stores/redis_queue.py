@@ -9,6 +9,7 @@ by plain commands a few at a time: a script that returned them would hold up eve
 import logging
 import random
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, islice, pairwise
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -174,20 +175,17 @@ def _split(entries: bytes) -> list[bytes]:
     return entries.split(b"\t") if entries else []
 
 
-def _unpacked(entries: Sequence[bytes], numbers: bytes, texts: bytes) -> Iterator[_Taken]:
+def _unpacked(entries: Sequence[bytes], numbers: bytes, texts: Sequence[bytes]) -> Iterator[_Taken]:
     """The runs of an answer of claim.lua, which says how it is packed."""
     following = map(int, numbers.split())
-    start = 0
-
-    def text() -> bytes:
-        nonlocal start
-        begin, start = start, start + next(following)
-        return texts[begin:start]
-
-    for at in following:
-        lines, snapshot, count = text(), text(), next(following)
-        log = [text() for _ in range(count)] if count >= 0 else None
-        yield _Taken(name(entries[at - 1]), lines, snapshot, log)
+    for text in texts:
+        run_id, lines = name(entries[next(following) - 1]), next(following)
+        start, count = lines + next(following), next(following)
+        log: list[bytes] | None = None
+        if count >= 0:
+            ends = [*accumulate(islice(following, count), initial=start)]
+            log = [text[begin:end] for begin, end in pairwise(ends)]
+        yield _Taken(run_id, text[:lines], text[lines:start], log)
 
 
 def report(entries: Sequence[bytes], bad: Iterable[tuple[int, bytes]]) -> None:
