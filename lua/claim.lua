@@ -9,7 +9,7 @@
 -- are given again: the client may have sent the call twice.
 --
 -- For each run taken the numbers are its place among the entries, the sizes of its lines and its snapshot, the count
--- of its records and their sizes; its text is all these, one behind the other. That is much cheaper to read than a
+-- of its records and their sizes; the texts are all these, one behind the other. That is much cheaper to read than a
 -- list of lists. A log that would hold up the server has the count -1 and is left to be read by the caller.
 
 local PATIENCE = 16 -- entries lost before the first is taken: somebody else is at work here
@@ -60,7 +60,13 @@ local text_of = setmetatable({}, {__index = function(known, number)
   known[number] = string.format('%d', number)
   return known[number]
 end})
-local numbers, texts, last = {}, {}, 0
+local numbers, pieces, texts, last, size = {}, {}, {}, 0, 0
+
+-- Pieces are joined a few at a time: all at once they would be copied over and over.
+local function join()
+  texts[#texts + 1] = table.concat(pieces, '', 1, size)
+  size = 0
+end
 
 local gone, held = {[wakes] = {}, [leases] = {}}, {}
 for number, found in ipairs(takes) do
@@ -75,10 +81,15 @@ for number, found in ipairs(takes) do
   numbers[last + 1], numbers[last + 2] = text_of[found.at], text_of[#lines]
   numbers[last + 3], numbers[last + 4] = text_of[#found.snapshot], found.log and text_of[#records] or '-1'
   last = last + 4
-  for at = 1, #records do numbers[last + at] = text_of[#records[at]] end
-  last = last + #records
-  texts[number] = lines .. found.snapshot .. table.concat(records)
+  pieces[size + 1], pieces[size + 2] = lines, found.snapshot
+  size = size + 2
+  for at = 1, #records do
+    numbers[last + at], pieces[size + at] = text_of[#records[at]], records[at]
+  end
+  last, size = last + #records, size + #records
+  if size >= 32 then join() end
 end
+join()
 for index, entries in pairs(gone) do
   if #entries > 0 then redis.call('ZREM', index, unpack(entries)) end
 end

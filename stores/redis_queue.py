@@ -178,14 +178,15 @@ def _split(entries: bytes) -> list[bytes]:
 def _unpacked(entries: Sequence[bytes], numbers: bytes, texts: Sequence[bytes]) -> Iterator[_Taken]:
     """The runs of an answer of claim.lua, which says how it is packed."""
     following = map(int, numbers.split())
-    for text in texts:
-        run_id, lines = name(entries[next(following) - 1]), next(following)
-        start, count = lines + next(following), next(following)
-        log: list[bytes] | None = None
-        if count >= 0:
-            ends = [*accumulate(islice(following, count), initial=start)]
-            log = [text[begin:end] for begin, end in pairwise(ends)]
-        yield _Taken(run_id, text[:lines], text[lines:start], log)
+    text, start = b"".join(texts), 0
+    for at in following:
+        ends = [*accumulate((next(following), next(following)), initial=start)]
+        count = next(following)
+        if count > 0:
+            ends += accumulate(islice(following, count), initial=ends.pop())
+        lines, snapshot, *log = [text[begin:end] for begin, end in pairwise(ends)]
+        start = ends[-1]
+        yield _Taken(name(entries[at - 1]), lines, snapshot, None if count < 0 else log)
 
 
 def report(entries: Sequence[bytes], bad: Iterable[tuple[int, bytes]]) -> None:
