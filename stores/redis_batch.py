@@ -31,8 +31,8 @@ def save_many(server: Server, keys: Keys, saves: Sequence[checks.Save]) -> Outco
     outcomes: Outcomes = []
     while len(outcomes) < len(saves):
         group = _Group(server, keys, saves, len(outcomes))
-        replies: list[bytes] = server.run_each(SAVE_MANY, group.calls)
-        outcomes += group.outcomes(replies)
+        server.run_each(SAVE_MANY, group)
+        outcomes += group.outcomes()
     return outcomes
 
 
@@ -47,9 +47,10 @@ class _Group:
         self._end = start
         self._refused: dict[int, KvflowError] = {}
         self._nonce = os.urandom(12).hex()
+        self._answers: list[bytes] = []
 
     def calls(self) -> Iterator[Call]:
-        """What to send, the same each time: keys and arguments of one script after the other."""
+        self._answers.clear()
         keys: list[bytes] = [*self._keys.indexes]
         arguments: list[Argument] = []
         runs = set[str]()
@@ -76,9 +77,12 @@ class _Group:
         if arguments:
             yield keys, arguments
 
-    def outcomes(self, replies: Sequence[bytes]) -> Outcomes:
-        """What became of each save, from the answers to all calls."""
-        answers = iter(b"\n".join(replies).split(b"\n"))
+    def take(self, answer: bytes) -> None:
+        self._answers += answer.split(b"\n")
+
+    def outcomes(self) -> Outcomes:
+        """What became of each save."""
+        answers = iter(self._answers)
         return [self._refused.get(at) or self._outcome(at, next(answers)) for at in range(self._start, self._end)]
 
     def _outcome(self, at: int, answer: bytes) -> int | KvflowError:

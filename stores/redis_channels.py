@@ -17,8 +17,21 @@ from kvflow.stores.redis_urls import Client
 Argument = bytes | str | int
 Command = Sequence[Argument]
 Call = tuple[Sequence[bytes], Sequence[Argument]]
-Calls = Callable[[], Iterator[Call]]
-"""Keys and arguments of several calls of one script, made while they are sent; the same ones each time."""
+"""Keys and arguments of a script."""
+
+
+class Round(Protocol):
+    """Several calls of one script, each made ready while the server works on those before it.
+
+    Where one gets lost the whole round is made again: ``calls`` forgets what was taken, and gives the same calls.
+    """
+
+    def calls(self) -> Iterator[Call]: ...
+
+    def take(self, answer: Any) -> None:
+        """Take in the answer to the next call."""
+        ...
+
 
 _AHEAD = 8
 """Calls that are sent before the first of them is answered."""
@@ -34,8 +47,8 @@ class Channel(Protocol):
         """What the script answers."""
         ...
 
-    def run_each(self, script: Script, calls: Calls) -> list[Any]:
-        """What the script answers to each call."""
+    def run_each(self, script: Script, each: Round) -> None:
+        """Make the calls of a round."""
         ...
 
     def read(self, commands: Sequence[Command]) -> list[Any]:
@@ -69,8 +82,9 @@ class Through:
         except NoScriptError:
             return execute("EVAL", script.source, len(keys), *keys, *arguments)
 
-    def run_each(self, script: Script, calls: Calls) -> list[Any]:
-        return [self.run(script, keys, arguments) for keys, arguments in calls()]
+    def run_each(self, script: Script, each: Round) -> None:
+        for keys, arguments in each.calls():
+            each.take(self.run(script, keys, arguments))
 
     def read(self, commands: Sequence[Command]) -> list[Any]:
         with self._client.pipeline(transaction=False) as pipeline:
@@ -102,19 +116,24 @@ class Wire:
         self._idle: list[Any] = []
 
     def run(self, script: Script, keys: Sequence[bytes], arguments: Iterable[Argument]) -> Any:
+        answers: list[Any] = []
         try:
-            return self._ask((_packed(_shortly(script, keys, arguments)),))[0]
+            self._ask((_packed(_shortly(script, keys, arguments)),), answers.append)
         except NoScriptError:
-            return self._ask((_packed((b"EVAL", script.source, len(keys), *keys, *arguments)),))[0]
+            self._ask((_packed((b"EVAL", script.source, len(keys), *keys, *arguments)),), answers.append)
+        return answers[0]
 
-    def run_each(self, script: Script, calls: Calls) -> list[Any]:
+    def run_each(self, script: Script, each: Round) -> None:
         try:
-            return self._ask(_packed(_shortly(script, keys, arguments)) for keys, arguments in calls())
+            self._ask((_packed(_shortly(script, keys, arguments)) for keys, arguments in each.calls()), each.take)
         except NoScriptError:
-            return [self.run(script, keys, arguments) for keys, arguments in calls()]
+            for keys, arguments in each.calls():
+                each.take(self.run(script, keys, arguments))
 
     def read(self, commands: Sequence[Command]) -> list[Any]:
-        return self._ask(map(_packed, commands))
+        answers: list[Any] = []
+        self._ask(map(_packed, commands), answers.append)
+        return answers
 
     def setting(self, name: str, key: bytes) -> bytes | str | None:
         (told,) = self.read([("CONFIG", "GET", name)])
@@ -130,29 +149,29 @@ class Wire:
     def close(self) -> None:
         self.start_over()
 
-    def _ask(self, messages: Iterable[bytes]) -> list[Any]:
-        """The answers to these messages, some of which are sent before the first is answered."""
+    def _ask(self, messages: Iterable[bytes], take: Callable[[Any], object]) -> None:
+        """Send these messages, some before the first is answered, and give each answer to ``take``."""
         try:
             connection = self._idle.pop()
         except IndexError:
             connection = self._pool.make_connection()
-        replies: list[Any] = []
-        sent = 0
+        sent = read = 0
         try:
             for message in messages:
                 connection.send_packed_command((message,))
                 sent += 1
-                if sent - len(replies) == _AHEAD:
-                    replies.append(connection.read_response())
-            while len(replies) < sent:
-                replies.append(connection.read_response())
+                if sent - read == _AHEAD:
+                    read += 1
+                    take(connection.read_response())
+            while read < sent:
+                read += 1
+                take(connection.read_response())
         except BaseException as error:
             if sent > 1 or not isinstance(error, ResponseError):
                 connection.disconnect()  # there may be answers still to come
             raise
         finally:
             self._idle.append(connection)
-        return replies
 
 
 def _shortly(script: Script, keys: Sequence[bytes], arguments: Iterable[Argument]) -> Command:

@@ -30,7 +30,7 @@ from redis.exceptions import (
 )
 
 from kvflow.errors import Corrupt, KvflowError, NotSupported, StoreUnavailable, TooLarge
-from kvflow.stores.redis_channels import Argument, Calls, Channel, Command
+from kvflow.stores.redis_channels import Argument, Channel, Command, Round
 from kvflow.stores.redis_deadline import deadline
 from kvflow.stores.redis_scripts import Script
 
@@ -68,9 +68,9 @@ class Link:
         """What the script answers."""
         return self.call(lambda channel: channel.run(script, keys, arguments))
 
-    def run_each(self, script: Script, calls: Calls) -> list[Any]:
-        """What the script answers to each call."""
-        return self.call(lambda channel: channel.run_each(script, calls))
+    def run_each(self, script: Script, each: Round) -> None:
+        """Make the calls of a round."""
+        self.call(lambda channel: channel.run_each(script, each))
 
     def read(self, commands: Sequence[Command]) -> list[Any]:
         """What these commands answer, sent together."""

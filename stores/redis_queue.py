@@ -9,15 +9,16 @@ by plain commands a few at a time: a script that returned them would hold up eve
 import logging
 import random
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import accumulate, islice, pairwise
 from typing import NamedTuple
 
 from msgspec import Struct
 
 from kvflow.errors import Corrupt
-from kvflow.run import Lease
+from kvflow.run import Lease, StoredRun
 from kvflow.store import Ids, Runs
-from kvflow.stores.redis_channels import Argument
+from kvflow.stores.redis_channels import Argument, Call
 from kvflow.stores.redis_heads import decode, extent
 from kvflow.stores.redis_keys import Keys, name, place
 from kvflow.stores.redis_scripts import CANDIDATES, CLAIM, DUE, RELEASE
@@ -25,6 +26,9 @@ from kvflow.stores.redis_server import Server
 
 BATCH = 500
 """Runs that one script may deal with: it holds up everybody else on the server for a few milliseconds."""
+
+CHUNK = 50
+"""Runs of one claim's script: while the server takes these, those before are read."""
 
 BUDGET = 4 * 1024 * 1024
 """Bytes that one call for several runs may bring or fetch."""
@@ -47,6 +51,7 @@ class _Taken(Struct):
     lines: bytes
     snapshot: bytes
     log: list[bytes] | None
+    run: StoredRun | None = None
 
 
 class Line(NamedTuple):
@@ -116,33 +121,25 @@ class Queue:
         if not entries:
             return []
         due: list[int]
-        due, bad = self._server.run(DUE, self._keys_of(entries), (now, len(line.expired), b"\t".join(entries)))
+        due, bad = self._server.run(DUE, keys_of(self._keys, entries), (now, len(line.expired), b"\t".join(entries)))
         report(entries, bad)
         return [name(entries[at - 1]).decode() for at in due]
 
     def _take(self, line: Line, now: int, lease: Lease) -> tuple[Runs, int]:
         """Those runs of a line that became ours, and how many went to others or were not looked at."""
-        entries = line.entries
-        arguments = (now, lease.token, lease.ttl, len(line.expired), b"\t".join(entries))
-        numbers, texts, bad, lost = self._server.run(CLAIM, self._keys_of(entries), arguments)
-        report(entries, bad)
-        taken = list(_unpacked(entries, numbers, texts))
-        self._fetch([one for one in taken if one.log is None])
+        taking = _Taking(self._keys, line, now, lease)
+        self._server.run_each(CLAIM, taking)
+        self._fetch([one for one in taking.taken if one.log is None])
         runs: Runs = []
-        for one in taken:
+        for one in taking.taken:
             try:
-                runs.append(decode(one.run_id, one.lines, one.snapshot, one.log))
+                runs.append(one.run or decode(one.run_id, one.lines, one.snapshot, one.log))
             except Corrupt as error:
                 _logger.warning("%s; it was passed over", error)
                 self._put_off(one.run_id, now, lease)
-        return runs, lost
-
-    def _keys_of(self, entries: Iterable[bytes]) -> list[bytes]:
-        """The indexes, and head and log of each entry's run."""
-        keys = [*self._keys.index]
-        for run_id in map(name, entries):
-            keys += (self._keys.head + run_id, self._keys.log + run_id)
-        return keys
+        for entries, bad in taking.bad:
+            report(entries, bad)
+        return runs, taking.lost
 
     def _put_off(self, run_id: bytes, now: int, lease: Lease) -> None:
         """Let a run that nobody can read come up again later."""
@@ -175,10 +172,57 @@ def _split(entries: bytes) -> list[bytes]:
     return entries.split(b"\t") if entries else []
 
 
-def _unpacked(entries: Sequence[bytes], numbers: bytes, texts: Sequence[bytes]) -> Iterator[_Taken]:
+class _Taking:
+    """A claim of the runs of a line, some in each call."""
+
+    def __init__(self, keys: Keys, line: Line, now: int, lease: Lease) -> None:
+        self._keys = keys
+        self._line = line
+        self._now = now
+        self._lease = lease
+        self._begin()
+
+    def _begin(self) -> None:
+        self._asked: list[list[bytes]] = []
+        self._answered = 0
+        self.taken: list[_Taken] = []
+        self.bad: list[tuple[list[bytes], list[tuple[int, bytes]]]] = []
+        self.lost = 0
+
+    def calls(self) -> Iterator[Call]:
+        self._begin()
+        for start in range(0, len(self._line.entries), CHUNK):
+            part = self._line.window(start, CHUNK)
+            entries = part.entries
+            self._asked.append(entries)
+            fixed = (self._now, self._lease.token, self._lease.ttl, len(part.expired))
+            yield keys_of(self._keys, entries), (*fixed, b"\t".join(entries))
+
+    def take(self, answer: tuple[bytes, list[bytes], list[tuple[int, bytes]], int]) -> None:
+        numbers, texts, bad, lost = answer
+        entries = self._asked[self._answered]
+        self._answered += 1
+        for one in _unpacked(entries, numbers, b"".join(texts)):
+            if one.log is not None:
+                with suppress(Corrupt):  # it is reported when all is done
+                    one.run = decode(one.run_id, one.lines, one.snapshot, one.log)
+            self.taken.append(one)
+        self.bad.append((entries, bad))
+        self.lost += lost
+
+
+def keys_of(keys: Keys, entries: Iterable[bytes]) -> list[bytes]:
+    """The indexes, and head and log of each entry's run."""
+    found = [*keys.index]
+    for run_id in map(name, entries):
+        found += (keys.head + run_id, keys.log + run_id)
+    return found
+
+
+def _unpacked(entries: Sequence[bytes], numbers: bytes, text: bytes) -> Iterator[_Taken]:
     """The runs of an answer of claim.lua, which says how it is packed."""
     following = map(int, numbers.split())
-    text, start = b"".join(texts), 0
+    start = 0
     for at in following:
         ends = [*accumulate((next(following), next(following)), initial=start)]
         count = next(following)

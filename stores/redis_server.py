@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from kvflow.errors import InvalidArgument, NotSupported, SchemaTooNew, TooLarge
-from kvflow.stores.redis_channels import Argument, Calls, Command
+from kvflow.stores.redis_channels import Argument, Command, Round
 from kvflow.stores.redis_keys import Keys
 from kvflow.stores.redis_link import Link
 from kvflow.stores.redis_scripts import OPEN, Script
@@ -43,11 +43,11 @@ class Server:
             self._open()
         return self._link.run(script, keys, arguments)
 
-    def run_each(self, script: Script, calls: Calls) -> list[Any]:
-        """What the script answers to each call."""
+    def run_each(self, script: Script, each: Round) -> None:
+        """Make the calls of a round."""
         if not self._opened:
             self._open()
-        return self._link.run_each(script, calls)
+        self._link.run_each(script, each)
 
     def read(self, commands: Sequence[Command]) -> Any:
         """What these commands answer, sent together."""
