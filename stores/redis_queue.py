@@ -1,8 +1,8 @@
 """Finding due runs in Redis, and taking them, in two calls.
 
 The first looks up the earliest entries of the index; the second is given their runs' keys, looks at each run
-again and leases what still is due. Between the two anybody may have been faster: then the next window of
-candidates is any one of the first few, lest all who lost meet again at the same place. Long logs are read last,
+again and leases what still is due. Between the two anybody may have been faster: then for a moment candidates
+are taken from a little further behind, lest all who lost meet again at the same place. Long logs are read last,
 by plain commands a few at a time: a script that returned them would hold up everybody else on the server.
 """
 
@@ -11,6 +11,8 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import accumulate, islice, pairwise
+from operator import itemgetter
+from time import monotonic
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -34,6 +36,8 @@ BUDGET = 4 * 1024 * 1024
 """Bytes that one call for several runs may bring or fetch."""
 
 _SPREAD = 4
+_CROWDED = 0.02  # seconds after a lost race in which others are taken to be at work still
+
 _RECORD = 100  # what a record costs beside its bytes
 
 _logger = logging.getLogger("kvflow.stores")
@@ -42,12 +46,15 @@ LATER = 60_000
 """Milliseconds until a run that cannot be read comes up again."""
 
 Names = tuple[str, ...] | None
+Place = tuple[bool, bytes]
+"""Where a run stood in line: whether that was by its wake, and the time and id."""
 
 
 class _Taken(Struct):
     """A run as claim.lua gives it; one whose log is long is without it."""
 
     run_id: bytes
+    place: Place
     lines: bytes
     snapshot: bytes
     log: list[bytes] | None
@@ -76,6 +83,7 @@ class Queue:
     def __init__(self, server: Server, keys: Keys) -> None:
         self._server = server
         self._keys = keys
+        self._crowded_until = 0.0
 
     def due(self, now: int, limit: int) -> Ids:
         """The first so many, as they stand."""
@@ -93,24 +101,31 @@ class Queue:
 
     def claim(self, now: int, limit: int, lease: Lease, names: Names) -> Runs:
         """As many as are due, up to the limit, and now ours."""
-        claimed: Runs = []
-        lost = 0
+        claimed: list[tuple[Place, StoredRun]] = []
+        windows = 0
         while len(claimed) < limit:
             wanted = min(limit - len(claimed), BATCH)
-            line = self._line(now, min(_SPREAD * wanted, BATCH) if lost else wanted, names)
-            count = len(line.entries)
-            if not count:
+            skip = random.randint(0, _SPREAD * wanted) if monotonic() < self._crowded_until else 0
+            line = self._line(now, wanted, names, skip=skip)
+            if not (line.entries or skip):
                 break
-            start = random.randint(0, max(count - wanted, 0)) if lost else 0
-            runs, lost = self._take(line.window(start, wanted), now, lease)
-            claimed += runs
-            if not lost and count < wanted:
+            if not line.entries:
+                self._crowded_until = 0.0
+                continue
+            taken, lost = self._take(line, now, lease)
+            claimed += taken
+            windows += 1
+            if lost:
+                self._crowded_until = monotonic() + _CROWDED
+            elif not skip and len(line.entries) < wanted:
                 break
-        return claimed
+        if windows > 1:
+            claimed.sort(key=itemgetter(0))  # a later window may have been an earlier one
+        return [run for _, run in claimed]
 
-    def _line(self, now: int, limit: int, names: Names, past: bytes = b"", behind: bytes = b"") -> Line:
+    def _line(self, now: int, limit: int, names: Names, past: bytes = b"", behind: bytes = b"", skip: int = 0) -> Line:
         """The first due entries of these workflows; they may be anybody's by the time they are looked at."""
-        arguments: tuple[Argument, ...] = (now, limit, past, behind, *(names or ()))
+        arguments: tuple[Argument, ...] = (now, limit, skip, past, behind, *(names or ()))
         expired, woken = map(_split, self._server.run(CANDIDATES, self._keys.index, arguments))
         first = sorted(expired, key=place)[:limit]
         return Line(first, sorted(woken, key=place)[: limit - len(first)])
@@ -125,15 +140,15 @@ class Queue:
         report(entries, bad)
         return [name(entries[at - 1]).decode() for at in due]
 
-    def _take(self, line: Line, now: int, lease: Lease) -> tuple[Runs, int]:
+    def _take(self, line: Line, now: int, lease: Lease) -> tuple[list[tuple[Place, StoredRun]], int]:
         """Those runs of a line that became ours, and how many went to others or were not looked at."""
         taking = _Taking(self._keys, line, now, lease)
         self._server.run_each(CLAIM, taking)
         self._fetch([one for one in taking.taken if one.log is None])
-        runs: Runs = []
+        runs: list[tuple[Place, StoredRun]] = []
         for one in taking.taken:
             try:
-                runs.append(one.run or decode(one.run_id, one.lines, one.snapshot, one.log))
+                runs.append((one.place, one.run or decode(one.run_id, one.lines, one.snapshot, one.log)))
             except Corrupt as error:
                 _logger.warning("%s; it was passed over", error)
                 self._put_off(one.run_id, now, lease)
@@ -183,7 +198,7 @@ class _Taking:
         self._begin()
 
     def _begin(self) -> None:
-        self._asked: list[list[bytes]] = []
+        self._asked: list[tuple[list[bytes], int]] = []
         self._answered = 0
         self.taken: list[_Taken] = []
         self.bad: list[tuple[list[bytes], list[tuple[int, bytes]]]] = []
@@ -194,15 +209,15 @@ class _Taking:
         for start in range(0, len(self._line.entries), CHUNK):
             part = self._line.window(start, CHUNK)
             entries = part.entries
-            self._asked.append(entries)
+            self._asked.append((entries, len(part.expired)))
             fixed = (self._now, self._lease.token, self._lease.ttl, len(part.expired))
             yield keys_of(self._keys, entries), (*fixed, b"\t".join(entries))
 
     def take(self, answer: tuple[bytes, list[bytes], list[tuple[int, bytes]], int]) -> None:
         numbers, texts, bad, lost = answer
-        entries = self._asked[self._answered]
+        entries, expired = self._asked[self._answered]
         self._answered += 1
-        for one in _unpacked(entries, numbers, b"".join(texts)):
+        for one in _unpacked(entries, expired, numbers, b"".join(texts)):
             if one.log is not None:
                 with suppress(Corrupt):  # it is reported when all is done
                     one.run = decode(one.run_id, one.lines, one.snapshot, one.log)
@@ -219,7 +234,7 @@ def keys_of(keys: Keys, entries: Iterable[bytes]) -> list[bytes]:
     return found
 
 
-def _unpacked(entries: Sequence[bytes], numbers: bytes, text: bytes) -> Iterator[_Taken]:
+def _unpacked(entries: Sequence[bytes], expired: int, numbers: bytes, text: bytes) -> Iterator[_Taken]:
     """The runs of an answer of claim.lua, which says how it is packed."""
     following = map(int, numbers.split())
     start = 0
@@ -230,7 +245,8 @@ def _unpacked(entries: Sequence[bytes], numbers: bytes, text: bytes) -> Iterator
             ends += accumulate(islice(following, count), initial=ends.pop())
         lines, snapshot, *log = [text[begin:end] for begin, end in pairwise(ends)]
         start = ends[-1]
-        yield _Taken(name(entries[at - 1]), lines, snapshot, None if count < 0 else log)
+        entry = entries[at - 1]
+        yield _Taken(name(entry), (at > expired, place(entry)), lines, snapshot, None if count < 0 else log)
 
 
 def report(entries: Sequence[bytes], bad: Iterable[tuple[int, bytes]]) -> None:
