@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from kvflow import checks, rules
-from kvflow.errors import Conflict, Corrupt, InvalidArgument, KvflowError, MissingDriver, NotSupported, StoreUnavailable
+from kvflow.errors import Conflict, Corrupt, KvflowError, MissingDriver, NotSupported, StoreUnavailable
 from kvflow.run import Lease, Status, StoredRun
 from kvflow.store import Ids, Outcomes, Runs, Store
 
@@ -50,12 +50,8 @@ class PostgresStore(Store):
     @classmethod
     def from_url(cls, url: str, *, prefix: str = "kvflow", pool_size: int = 10, timeout: float = 5.0) -> Self:
         """A store on connections of its own, at most ``pool_size``, made when they are wanted."""
-        try:
-            connect = connector(url, timeout)
-        except psycopg.ProgrammingError as error:
-            raise InvalidArgument(f"this is no URL of a PostgreSQL server: {error}") from error
         store = cls.__new__(cls)
-        store._open(OwnConnections(connect, pool_size), prefix, timeout)
+        store._open(OwnConnections(connector(url, timeout), pool_size), prefix, timeout)
         return store
 
     def _open(self, connections: Connections, prefix: str, timeout: float) -> None:

@@ -12,6 +12,7 @@ after a background thread's pauses. What always holds:
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from math import ceil
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakSet
@@ -20,12 +21,18 @@ import psycopg
 from psycopg import Connection, InterfaceError, OperationalError, pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from kvflow.errors import InvalidArgument
 from kvflow.stores.postgres_protocol import Patience
 
 if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool
 
 Connect = Callable[[], Connection[Any]]
+
+_NO_URL = (
+    "this is no URL of a PostgreSQL server: postgresql://user:password@host/db; percent-encode what is special in name"
+    " and password"
+)
 
 
 class Connections(Protocol):
@@ -180,7 +187,7 @@ def connector(url: str, timeout: float) -> Connect:
 
     What the URL says itself about these wins. psycopg waits 2 seconds at least, for each host that it tries.
     """
-    params = conninfo_to_dict(url)
+    params = _params(url)
     hosts = str(params.get("host") or params.get("hostaddr") or "").count(",") + 1
     defaults: dict[str, Any] = {
         "connect_timeout": max(2, ceil(timeout / hosts)),
@@ -190,6 +197,29 @@ def connector(url: str, timeout: float) -> Connect:
     }
     conninfo = make_conninfo("", **{**defaults, **params})
     return lambda: psycopg.connect(conninfo, autocommit=True)
+
+
+def _params(url: str) -> dict[str, Any]:
+    """What the URL says. An error repeats none of it and is chained to none that does: there is a password in it."""
+    scheme, colon, rest = url.partition("://")
+    params: dict[str, Any] | None = None
+    with suppress(psycopg.ProgrammingError, UnicodeError):
+        params = conninfo_to_dict(scheme.lower() + colon + rest if colon else url)
+    path = rest.partition("?")[0].partition("/")[2]
+    if params is None or (scheme.isalpha() and "@" in path) or not _is_sound(params):
+        raise InvalidArgument(_NO_URL)
+    return params
+
+
+def _is_sound(params: dict[str, Any]) -> bool:
+    """Whether host and port are such: half of a password that holds ``@``, ``/`` or ``?`` is neither."""
+    hosts, ports = str(params.get("host", "")), str(params.get("port", ""))
+    try:
+        for host in hosts.split(","):
+            host.startswith("/") or host.encode("idna")
+    except UnicodeError:
+        return False
+    return "@" not in hosts and all(not port or (port.isascii() and port.isdigit()) for port in ports.split(","))
 
 
 _forgetful: "WeakSet[OwnConnections | UsersConnections]" = WeakSet()

@@ -161,14 +161,39 @@ def test_open_store_knows_both_schemes(mysql_url: str, prefix: str) -> None:
     ("url", "saying"),
     [
         ("mysql://localhost", "database"),
-        ("mysql://localhost:port/test", "cannot be read"),
-        ("mysql://localhost/test?sslmode=require", "'sslmode'"),
+        ("mysql://localhost:port/test", "no URL"),
+        ("mysql://localhost/test?sslmode=require", "none of ssl_ca, ssl_cert"),
         ("mysql://localhost/test?ssl_verify_cert=perhaps", "true or false"),
     ],
 )
 def test_a_url_that_says_nothing_is_refused(url: str, saying: str) -> None:
     with refused(InvalidArgument, saying=saying):
         MySQLStore.from_url(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql:u:hunter2@h/db",
+        "mysql://u:1/hunter2#x?@h/db",
+        "mysql://u:1/hunter2@h/db",
+        "mysql://u:1/x?hunter2=3@h/db",
+        "mysql://u:hunter2#w@h/db",
+        "mysql://u:hunter2/w@h/db",
+        "mysql://u:hunter2?w@h/db",
+        "mysql://u:hunter2@[::1/db",
+        "mysql://u:hunter2@a..b/db",
+        "mysql://u:hunter2@h:99x/db",
+        "mysql://u:hunter2\u2100@h/db",
+        "mysql://u@h/db?ssl_disabled=hunter2",
+    ],
+)
+def test_no_error_about_a_url_holds_a_password(url: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        MySQLStore.from_url(url)
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
 
 
 def test_a_prefix_that_names_no_table_is_refused(mysql_url: str) -> None:

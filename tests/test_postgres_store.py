@@ -61,7 +61,7 @@ def run_sql(admin: Admin, sql: str, prefix: str) -> psycopg.Cursor[Any]:
 
 def test_a_url_of_either_scheme(postgres_url: str, prefix: str) -> None:
     assert postgres_url.startswith("postgresql:")
-    for url in (postgres_url, postgres_url.replace("postgresql:", "postgres:", 1)):
+    for url in (postgres_url, postgres_url.replace("postgresql:", "Postgres:", 1)):
         with open_store(url, prefix=prefix, pool_size=1) as store:
             assert store.load("a") is None
 
@@ -71,6 +71,29 @@ def test_a_bad_url_or_prefix_is_refused() -> None:
         PostgresStore.from_url("postgresql://localhost/?nonsense=1")
     with pytest.raises(InvalidPrefix):
         PostgresStore.from_url("postgresql://localhost/", prefix="Drop Table")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:1/hunter2@h/db",
+        "postgresql://u:hunter2%zz@h/db",
+        "postgresql://u:hunter2/x@h/db",
+        "postgresql://u:1?hunter2@h/db",
+        "postgresql://u:hunter2@[::1/db",
+        "postgresql://u:hunter2@a..b/db",
+        "postgresql://u:hunter2@h/db?bogus=1",
+        "postgresql://u:hunter2@h:port/db",
+        "postgresql://u:hunter2\ud800@h/db",
+        "postgresql://u:p@hunter2@h/db",
+    ],
+)
+def test_no_error_about_a_url_holds_a_password(url: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        PostgresStore.from_url(url)
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
 
 
 def test_without_the_driver_the_extra_is_named() -> None:
