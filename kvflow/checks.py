@@ -90,7 +90,9 @@ def check_wake_at(wake_at: int | None) -> None:
 
 
 def check_records(records: Sequence[bytes]) -> None:
-    """Refuse records that are not bytes."""
+    """Refuse records that are not bytes, or not several."""
+    if not isinstance(records, (list, tuple)):
+        raise InvalidArgument(f"the records are {type(records).__name__}: they must be a list or tuple of bytes")
     for record in records:
         if not isinstance(record, bytes):
             raise InvalidArgument(f"a record is {type(record).__name__}: it must be bytes")
@@ -181,12 +183,19 @@ def _check_wakeable(run: StoredRun, lease: Lease | None) -> None:
         raise InvalidArgument(f"run {run.run_id!r} is suspended without wake_at: nothing would ever wake it")
 
 
+def check_entry(save: Save) -> None:
+    """Refuse what is no ``(run, new, lease)`` that could be saved."""
+    if not isinstance(save, tuple) or len(save) != 3:
+        raise InvalidArgument(f"an entry of save_many is {save!r}: it must be (run, new, lease)")
+    check_save(*save)
+
+
 def check_each(saves: Iterable[Save]) -> list[KvflowError | None]:
     """For each entry of a save_many, why it cannot be taken, or None."""
     found: list[KvflowError | None] = []
-    for run, new, lease in saves:
+    for save in saves:
         try:
-            check_save(run, new, lease)
+            check_entry(save)
         except KvflowError as error:
             found.append(error)
         else:

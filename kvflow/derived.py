@@ -114,9 +114,10 @@ class Derived:
 
     def save_many(self, saves: Iterable[checks.Save]) -> "Outcomes":
         outcomes: Outcomes = []
-        for run, new, lease in saves:
+        for save in saves:
             try:
-                outcomes.append(self.save(run, new, lease))
+                checks.check_entry(save)
+                outcomes.append(self.save(*save))
             except KvflowError as error:
                 outcomes.append(error)
         return outcomes
@@ -186,7 +187,10 @@ class Derived:
 
         if self._change(run_id, rule) is None:
             return None
-        return self.load(run_id)
+        try:
+            return self.load(run_id)
+        except StoreUnavailable:  # it is ours now, so it is worth asking once more
+            return self.load(run_id)
 
     def _renew(self, run_id: str, token: str, ttl: int) -> bool:
         try:

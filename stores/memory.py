@@ -173,9 +173,10 @@ class MemoryStore(Store):
 
     def save_many(self, saves: Iterable[checks.Save]) -> Outcomes:
         outcomes: Outcomes = []
-        for run, new, lease in saves:
+        for save in saves:
             try:
-                outcomes.append(self.save(run, new, lease))
+                checks.check_entry(save)
+                outcomes.append(self.save(*save))
             except KvflowError as error:
                 outcomes.append(error)
         return outcomes

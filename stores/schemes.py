@@ -35,12 +35,14 @@ def open_store(
 
 def register_scheme(scheme: str, factory: Factory) -> None:
     """Let ``open_store`` answer ``scheme:`` with ``factory(url, prefix=…, pool_size=…, timeout=…, **options)``."""
-    if not _SCHEME.fullmatch(scheme):
+    if not isinstance(scheme, str) or not _SCHEME.fullmatch(scheme):
         raise InvalidArgument(f"scheme {scheme!r}: it must match {_SCHEME.pattern}, such as 'dynamo', without a colon")
     _factories[scheme] = factory
 
 
 def _scheme_of(url: str) -> str:
+    if not isinstance(url, str):
+        raise InvalidArgument(f"the URL is {type(url).__name__}: it must be a string such as 'redis://localhost'")
     scheme, colon, _ = url.partition(":")
     if not colon or not _SCHEME.fullmatch(scheme.lower()):
         raise UnknownScheme(
@@ -51,7 +53,7 @@ def _scheme_of(url: str) -> str:
 
 def _redacted(url: str) -> str:
     """The URL without a password, fit for messages and logs."""
-    return re.sub(r"(?<=[:/]).*@", "***@", url)
+    return re.sub(r"(?s).*@", "***@", url.partition("?")[0])
 
 
 def _postgres(url: str, **options: Any) -> Store:
