@@ -30,6 +30,7 @@ from kvflow.stores.mysql_parts import in_parts
 from kvflow.stores.mysql_pool import Pool
 from kvflow.stores.mysql_rows import Place, State, is_whole, key_of, run_of, whole_run_of
 from kvflow.stores.mysql_session import (
+    LOCK_WAIT,
     Answer,
     Row,
     Session,
@@ -93,7 +94,11 @@ class MySQLStore(Store):
 
     def save(self, run: StoredRun, new: Sequence[bytes] = (), lease: Lease | None = None) -> int:
         checks.check_save(run, new, lease)
-        return self._call(lambda session: self._save(session, run, new, lease), again=lease is not None)
+        return self._save_alone((run, new, lease), self._timeout)
+
+    def _save_alone(self, save: checks.Save, timeout: float) -> int:
+        _, _, lease = save
+        return self._call(lambda session: self._save(session, *save), lease is not None, timeout)
 
     def load(self, run_id: str, log: bool = True) -> StoredRun | None:
         checks.check_run_id(run_id)
@@ -152,9 +157,7 @@ class MySQLStore(Store):
                 good.append((at, entries[at]))
             else:
                 outcomes[at] = error
-        for part in in_parts(good, _weight, _BATCH):
-            outcomes |= self._save_part(part)
-        return [outcomes[at] for at in range(len(entries))]
+        return self._save_parts(good, outcomes)
 
     def list(self, limit: int, after: tuple[int, str] | None = None, status: Status | str | None = None) -> Runs:
         checks.check_limit(limit)
@@ -186,9 +189,9 @@ class MySQLStore(Store):
             raise
         return session
 
-    def _call(self, work: Callable[[Session], T], again: bool = True) -> T:
+    def _call(self, work: Callable[[Session], T], again: bool = True, timeout: float | None = None) -> T:
         """What ``work`` gives, tried anew within the timeout where that may help."""
-        deadline = monotonic() + self._timeout
+        deadline = monotonic() + (self._timeout if timeout is None else timeout)
         while True:
             session: Session | None = None
             try:
@@ -349,16 +352,29 @@ class MySQLStore(Store):
 
     # Many saves
 
-    def _save_part(self, entries: Entries) -> dict[int, int | KvflowError]:
+    def _save_parts(self, good: Entries, outcomes: dict[int, int | KvflowError]) -> Outcomes:
+        """Part by part what is good, beside what is known. An error of the first part is raised, later it befalls
+        the rest."""
+        alone = _Alone(self._save_alone, self._timeout)
+        begun = False
+        for part in in_parts(good, _weight, _BATCH):
+            try:
+                outcomes |= self._save_part(part, alone)
+            except KvflowError as error:
+                if not begun:
+                    raise
+                outcomes |= dict.fromkeys((at for at, _ in good if at not in outcomes), error)
+                break
+            begun = True
+        return [outcomes[at] for at in range(len(outcomes))]
+
+    def _save_part(self, entries: Entries, alone: "_Alone") -> dict[int, int | KvflowError]:
         """Together what can be, in one transaction; each by itself what somebody or its size keeps from that."""
         again = all(lease is not None for _, (_, _, lease) in entries)
         outcomes = self._call(lambda session: self._save_together(session, entries), again)
         for at, save in entries:
             if at not in outcomes:
-                try:
-                    outcomes[at] = self.save(*save)
-                except KvflowError as error:
-                    outcomes[at] = error
+                outcomes[at] = alone.save(save)
         return outcomes
 
     def _save_together(self, session: Session, entries: Entries) -> dict[int, int | KvflowError]:
@@ -383,6 +399,33 @@ class MySQLStore(Store):
         workflows = self._workflows(session, names)
         answers = session.run(itertools.chain.from_iterable(map(self._sql.next_wake, workflows)))
         return min((wake for (wake,) in rows_of(answers) if wake is not None), default=None)
+
+
+class _Alone:
+    """Saves entries one by one, and waits for all of them together no longer than for one.
+
+    What an entry took that was saved, or refused, is not counted: many large ones take their time.
+    """
+
+    def __init__(self, save: Callable[[checks.Save, float], int], timeout: float) -> None:
+        self._save = save
+        self._left = timeout
+        self._error: StoreUnavailable | None = None
+
+    def save(self, save: checks.Save) -> int | KvflowError:
+        """What became of the entry; where the time is used up, the error that used it up."""
+        if self._error is not None and self._left <= 0:
+            return self._error
+        began = monotonic()
+        try:
+            return self._save(save, self._left)
+        except StoreUnavailable as error:
+            # A wait for a lock ends a little before the time is up, where another would end behind it.
+            self._left -= monotonic() - began + LOCK_WAIT
+            self._error = error
+            return error
+        except KvflowError as error:
+            return error
 
 
 @contextmanager

@@ -503,6 +503,35 @@ class Forgetful(AnyConnection):
         return count
 
 
+class Overburdened(AnyConnection):
+    """A connection that breaks under the second large packet."""
+
+    large = 0
+
+    def query(self, sql: Any, unbuffered: bool = False) -> int:
+        Overburdened.large += len(sql) > 2**20
+        if Overburdened.large > 1:
+            self._force_close()  # type: ignore[attr-defined]
+            raise pymysql.OperationalError(CR.CR_SERVER_LOST, "lost by a test")
+        return super().query(sql, unbuffered)  # pyright: ignore[reportUnknownMemberType]
+
+
+def test_a_server_that_goes_in_the_midst_of_many_saves_leaves_what_it_took(
+    monkeypatch: pytest.MonkeyPatch, mysql_url: str, prefix: str
+) -> None:
+    monkeypatch.setattr(Overburdened, "large", 0)
+    monkeypatch.setattr(pymysql, "connect", Overburdened)
+    saves: list[Save] = [(birth(run_id, snapshot=bytes(3 * 2**20)), (), None) for run_id in "abc"]
+    with MySQLStore(plain(mysql_url), prefix=prefix) as store:
+        outcomes = store.save_many(saves)
+        assert [type(outcome) for outcome in outcomes] == [int, StoreUnavailable, StoreUnavailable]
+        Overburdened.large = -10
+        assert [store.load(run_id) is not None for run_id in "abc"] == [True, False, False]
+        Overburdened.large = 1
+        with refused(StoreUnavailable):  # nothing is there yet that it would hide
+            store.save_many([(birth("d", snapshot=bytes(3 * 2**20)), (), None)])
+
+
 @pytest.fixture
 def forgetful(mysql_url: str, prefix: str) -> Iterator[Store]:
     where = urlsplit(mysql_url)
@@ -686,6 +715,21 @@ def test_a_run_that_somebody_has_locked_is_waited_for_no_longer_than_the_timeout
         ask(admin, "ROLLBACK")
         for call in calls:
             call()
+
+
+def test_many_that_are_locked_are_waited_for_as_long_as_one(mysql_url: str, prefix: str, admin: AnyConnection) -> None:
+    with MySQLStore.from_url(mysql_url, prefix=prefix, timeout=1.5) as store:
+        ids = [f"run {number}" for number in range(6)]
+        for run_id in ids:
+            store.save(birth(run_id))
+        ask(admin, "BEGIN")
+        ask(admin, f"SELECT 1 FROM {prefix}_runs FOR UPDATE")
+        began = time.monotonic()
+        outcomes = store.save_many([(birth(run_id, version=2), (), None) for run_id in ids])
+        assert time.monotonic() - began < 2.5
+        ask(admin, "ROLLBACK")
+        assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 6
+        assert [get(store, run_id).version for run_id in ids] == [1] * 6
 
 
 def test_a_deadlock_is_tried_again(store: Store, prefix: str, admin: AnyConnection) -> None:
