@@ -8,13 +8,14 @@ What always holds:
   written so that an index leads it; a plan that was made while the tables were empty and reads them whole
   would be kept, and used beside a million rows.
 - A connection that turns out dead is replaced and the call made again; whoever called is told that it may have
-  happened twice. A deadlock or a failed serialization has happened not at all, and is only made again.
+  happened twice. A deadlock or a failed serialization has happened not at all, and is only made again, until
+  the timeout is over, however often the server was heard.
 - Every error of the driver becomes one of kvflow's here and nowhere else.
 """
 
 import random
 from collections.abc import Sequence
-from time import sleep
+from time import monotonic, sleep
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -45,6 +46,9 @@ _GOING_AWAY = (
     errors.ReadOnlySqlTransaction,
 )
 
+_prepared: WeakKeyDictionary[Connection[Any], set[bytes]] = WeakKeyDictionary()
+"""The names that each connection's server knows: all stores on a user's pool share them, as they are hashes."""
+
 
 class Answer:
     """The results of the calls, and whether an earlier attempt may have run them already."""
@@ -62,7 +66,7 @@ class Server:
     def __init__(self, connections: Connections, timeout: float) -> None:
         self._connections = connections
         self._timeout = timeout
-        self._prepared: WeakKeyDictionary[Connection[Any], set[bytes]] | None = WeakKeyDictionary()
+        self._statements_last = True
         settings = {"lock_timeout": f"{max(1, int(timeout * 900))}ms", **PLANS}
         self._settings = _set_locally(settings)
         self._settings_and_encoding = _set_locally({"client_encoding": "UTF8", **settings})
@@ -90,6 +94,7 @@ class Server:
 
     def _persist(self, calls: Sequence[Call], read: bool, found: Call | None, patience: Patience) -> Answer:
         deaths = 0
+        end = monotonic() + self._timeout
         while True:
             conn = self._connections.lend(patience)
             try:
@@ -100,8 +105,8 @@ class Server:
                 if not patience.left():
                     raise
                 if isinstance(error, _NAMES_LOST):
-                    self._prepared = None
-                elif isinstance(error, _ROLLED_BACK):
+                    self._statements_last = False
+                elif isinstance(error, _ROLLED_BACK) and monotonic() < end:
                     sleep(random.uniform(0.001, 0.02))
                 elif _is_dead(conn, error) and deaths < self._connections.spare:
                     deaths += 1
@@ -125,12 +130,11 @@ class Server:
 
     def _known(self, conn: Connection[Any]) -> set[bytes] | None:
         """The statements that this connection has prepared; None where none of that lasts."""
-        prepared = self._prepared
-        if prepared is None:
+        if not self._statements_last:
             return None
-        known = prepared.get(conn)
+        known = _prepared.get(conn)
         if known is None:
-            known = prepared[conn] = set()
+            known = _prepared[conn] = set()
         return known
 
     def _translated(self, error: psycopg.Error) -> KvflowError:

@@ -79,7 +79,7 @@ def test_a_bad_url_or_prefix_is_refused() -> None:
         "postgresql://u:1/hunter2@h/db",
         "postgresql://u:hunter2%zz@h/db",
         "postgresql://u:hunter2/x@h/db",
-        "postgresql://u:1?hunter2@h/db",
+        "postgresql://u:1/x?hunter2@h/db",
         "postgresql://u:hunter2@[::1/db",
         "postgresql://u:hunter2@a..b/db",
         "postgresql://u:hunter2@h/db?bogus=1",

@@ -120,6 +120,43 @@ def test_whatever_the_users_connections_are_like(postgres_url: str, prefix: str,
                 assert cursor.execute("SELECT current_setting('enable_seqscan') AS on").fetchone() == {"on": "on"}
 
 
+def test_two_stores_on_one_pool_both_keep_prepared_statements(postgres_url: str, prefix: str) -> None:
+    other = prefix[:-1] + "x"
+    with users_pool(postgres_url, size=1) as pool:
+        try:
+            for _ in range(2):
+                for name in (prefix, other):
+                    with PostgresStore(pool, prefix=name) as store:
+                        use(store, "a")
+            with pool.connection() as conn:
+                rows = conn.execute(
+                    "SELECT p, sum(generic_plans + custom_plans) > count(*) FROM unnest(%s::text[]) p"
+                    " JOIN pg_prepared_statements ON strpos(statement, p || '_run') > 0 GROUP BY p",
+                    ([prefix, other],),
+                )
+                assert dict(rows.fetchall()) == {prefix: True, other: True}
+        finally:
+            with pool.connection() as conn:
+                conn.execute(f"DROP TABLE IF EXISTS {other}_run, {other}_log, {other}_schema".encode())
+
+
+def test_a_serialization_that_always_fails_is_not_tried_for_ever(postgres_url: str, named: str, prefix: str) -> None:
+    with PostgresStore.from_url(named, prefix=prefix, timeout=1) as store:
+        store.save(birth())
+        with psycopg.connect(postgres_url, autocommit=True) as conn:
+            conn.execute(
+                f"CREATE FUNCTION {prefix}_fail() RETURNS trigger LANGUAGE plpgsql AS"
+                " $$ BEGIN RAISE EXCEPTION 'never' USING ERRCODE = '40001'; END $$;"
+                f" CREATE TRIGGER fail BEFORE UPDATE ON {prefix}_run FOR EACH ROW"
+                f" EXECUTE FUNCTION {prefix}_fail()".encode()
+            )
+            try:
+                with within(2):
+                    store.post("a", b"event", 5)
+            finally:
+                conn.execute(f"DROP FUNCTION {prefix}_fail CASCADE".encode())
+
+
 def test_a_pool_that_forgets_prepared_statements(postgres_url: str, prefix: str) -> None:
     def forget(conn: psycopg.Connection[Any]) -> None:
         conn.autocommit = True
