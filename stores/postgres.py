@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from kvflow import checks, rules
-from kvflow.errors import Conflict, Corrupt, KvflowError, MissingDriver, NotSupported, StoreUnavailable
+from kvflow.errors import Conflict, Corrupt, InvalidArgument, KvflowError, MissingDriver, NotSupported, StoreUnavailable
 from kvflow.run import Lease, Status, StoredRun
 from kvflow.store import Ids, Outcomes, Runs, Store
 
@@ -45,11 +45,17 @@ class PostgresStore(Store):
     """The contract over two tables."""
 
     def __init__(self, pool: "ConnectionPool[Any]", *, prefix: str = "kvflow", timeout: float = 5.0) -> None:
+        if not hasattr(pool, "getconn"):
+            raise InvalidArgument(
+                f"pool is a {type(pool).__name__}: it must be a psycopg_pool.ConnectionPool; for a URL, use from_url"
+            )
+        checks.check_options(1, timeout)
         self._open(UsersConnections(pool), prefix, timeout)
 
     @classmethod
     def from_url(cls, url: str, *, prefix: str = "kvflow", pool_size: int = 10, timeout: float = 5.0) -> Self:
         """A store on connections of its own, at most ``pool_size``, made when they are wanted."""
+        checks.check_options(pool_size, timeout)
         store = cls.__new__(cls)
         store._open(OwnConnections(connector(url, timeout), pool_size), prefix, timeout)
         return store

@@ -216,7 +216,8 @@ def _is_sound(params: dict[str, Any]) -> bool:
     hosts, ports = str(params.get("host", "")), str(params.get("port", ""))
     try:
         for host in hosts.split(","):
-            host.startswith("/") or host.encode("idna")
+            if not host.startswith("/"):
+                host.encode("idna")
     except UnicodeError:
         return False
     return "@" not in hosts and all(not port or (port.isascii() and port.isdigit()) for port in ports.split(","))

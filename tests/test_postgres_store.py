@@ -96,6 +96,19 @@ def test_no_error_about_a_url_holds_a_password(url: str) -> None:
     assert caught.value.__context__ is None
 
 
+@pytest.mark.parametrize("options", [{"pool_size": 0}, {"pool_size": "3"}, {"timeout": 0}, {"timeout": "5"}])
+def test_options_that_make_no_sense_are_refused(postgres_url: str, options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument, match="".join(options)):
+        PostgresStore.from_url(postgres_url, **options)
+
+
+def test_a_url_instead_of_a_pool_is_refused() -> None:
+    url: Any = "postgresql://u:hunter2@localhost/test"
+    with pytest.raises(InvalidArgument, match="use from_url") as caught:
+        PostgresStore(url)
+    assert "hunter2" not in str(caught.value)
+
+
 def test_without_the_driver_the_extra_is_named() -> None:
     code = (
         "import sys; sys.modules['psycopg'] = None\n"
