@@ -20,7 +20,7 @@ from time import monotonic
 from typing import Any, Self, TypeVar
 
 from kvflow import checks, rules
-from kvflow.errors import Conflict, Corrupt, KvflowError, StoreUnavailable, TooLarge
+from kvflow.errors import Conflict, Corrupt, InvalidArgument, KvflowError, StoreUnavailable
 from kvflow.run import Lease, Status, StoredRun
 from kvflow.store import Ids, Outcomes, Runs, Store
 from kvflow.stores import mysql_schema
@@ -36,7 +36,7 @@ from kvflow.stores.mysql_session import (
     Session,
     is_in_the_way,
     is_taken,
-    is_too_large,
+    lasting,
     rows_of,
     wait_of,
     words_of,
@@ -72,6 +72,11 @@ class MySQLStore(Store):
         timeout: float = 5.0,
     ) -> None:
         checks.check_prefix(prefix)
+        checks.check_options(pool_size, timeout)
+        if not callable(connect):
+            raise InvalidArgument(
+                f"connect is a {type(connect).__name__}: it must be a function that connects; for a URL, use from_url"
+            )
         self._dial: Callable[[float], Connection[Any]] = lambda _: connect()
         self._prefix = prefix
         self._timeout = timeout
@@ -198,10 +203,8 @@ class MySQLStore(Store):
                 with self._pool.session(deadline) as session:
                     return work(session)
             except MySQLError as error:
-                if is_taken(error):  # a birth has met that already, so it is the place of a record
-                    raise Corrupt(f"a log has more records than its head counts: {words_of(error)}") from error
-                if is_too_large(error):
-                    raise TooLarge(f"the server refuses it, and nothing was written: {words_of(error)}") from error
+                if (told := lasting(error)) is not None:
+                    raise told from error
                 if session is None or not self._may_help(session, error, deadline, again):
                     raise StoreUnavailable(f"not done within {self._timeout} s: {words_of(error)}") from error
                 again = again and not session.lost

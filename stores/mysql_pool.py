@@ -48,7 +48,7 @@ class Pool:
     def take(self, deadline: float) -> Session:
         """A session that nobody else has until it is given back."""
         with self._changed:
-            while not self._idle and self._out >= self._size:
+            while not self._closed and not self._idle and self._out >= self._size:
                 if not self._changed.wait(deadline - monotonic()):
                     raise StoreUnavailable(f"all {self._size} connections of the pool were busy until the timeout")
             if self._closed:
@@ -80,20 +80,24 @@ class Pool:
                 session.settle()
         except MySQLError:
             whole = False  # the server rolls back by itself what a connection leaves open
+        except BaseException:
+            whole = False
+            raise
         finally:
-            kept = whole and not self._closed
-            if not kept:
+            if not self._leave(session if whole else None):
                 session.close()
-            self._leave(session if kept else None)
 
-    def _leave(self, session: Session | None) -> None:
+    def _leave(self, session: Session | None) -> bool:
+        """Free a place; whether the session is kept, which a pool that was closed meanwhile does not."""
         with self._changed:
             self._out -= 1
-            if session is not None:
-                self._idle.append((session, monotonic()))
-                while monotonic() - self._idle[0][1] > _FRESH:
-                    self._idle.popleft()[0].close()
             self._changed.notify()
+            if session is None or self._closed:
+                return False
+            self._idle.append((session, monotonic()))
+            while monotonic() - self._idle[0][1] > _FRESH:
+                self._idle.popleft()[0].close()
+            return True
 
     def drop_idle(self) -> None:
         """Close what is idle: where one session was lost, the others are likely to be lost too."""
@@ -103,8 +107,10 @@ class Pool:
             session.close()
 
     def close(self) -> None:
-        """Close what is idle now, and the rest as it comes back."""
-        self._closed = True
+        """Close what is idle now, and the rest as it comes back; who waits for a session is told at once."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
         self.drop_idle()
 
 

@@ -17,7 +17,7 @@ import select
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from kvflow.errors import NotSupported, TooLarge
+from kvflow.errors import Corrupt, KvflowError, NotSupported, TooLarge
 from kvflow.stores.mysql_driver import (
     CLIENT,
     CR,
@@ -63,6 +63,17 @@ _TOO_LARGE = {
     *(ER.WARN_ALLOWED_PACKET_OVERFLOWED,),
 }
 
+_REFUSED = {
+    ER.DBACCESS_DENIED_ERROR: "grant it to this user",
+    ER.TABLEACCESS_DENIED_ERROR: "grant it to this user",
+    ER.COLUMNACCESS_DENIED_ERROR: "grant it to this user",
+    ER.BAD_FIELD_ERROR: "make the tables from store.schema()",
+    ER.NO_SUCH_TABLE: "make the tables from store.schema(), and open the store anew",
+    ER.PARSE_ERROR: "use a server that kvflow's documentation names",
+}
+_FOREIGN = {3819, 4025, ER.ROW_IS_REFERENCED_2, ER.NO_REFERENCED_ROW_2}
+"""A constraint is not kept: a CHECK of MySQL's or of MariaDB's, or a foreign key either way."""
+
 
 def code_of(error: MySQLError) -> int:
     """The number by which server and driver name an error; 0 where they do not."""
@@ -90,9 +101,17 @@ def is_taken(error: MySQLError) -> bool:
     return code_of(error) == ER.DUP_ENTRY
 
 
-def is_too_large(error: MySQLError) -> bool:
-    """Whether the server has a limit that this was over."""
-    return code_of(error) in _TOO_LARGE
+def lasting(error: MySQLError) -> KvflowError | None:
+    """What to tell of an error that the same call will always meet; None where another time may do."""
+    if is_taken(error):  # a birth has met that already, so it is the place of a record
+        return Corrupt(f"a log has more records than its head counts: {words_of(error)}")
+    if code_of(error) in _FOREIGN:
+        return Corrupt(f"the tables hold, or demand, what kvflow did not write: {words_of(error)}")
+    if code_of(error) in _TOO_LARGE:
+        return TooLarge(f"the server refuses it, and nothing was written: {words_of(error)}")
+    if (remedy := _REFUSED.get(code_of(error))) is not None:
+        return NotSupported(f"the server refuses a statement of kvflow's: {words_of(error)}: {remedy}")
+    return None
 
 
 class Answer(NamedTuple):

@@ -35,7 +35,8 @@ from kvflow.errors import (
 from kvflow.run import Lease, Status
 from kvflow.store import Save, Store
 from kvflow.stores import MySQLStore, open_store
-from kvflow.stores.mysql_session import check_version
+from kvflow.stores.mysql_pool import Pool
+from kvflow.stores.mysql_session import Session, check_version
 from kvflow.stores.mysql_url import dialler
 from kvflow.testing import OneProcessContract, Open, StoreContract
 from kvflow.testing.runs import MINUTE, birth, get, hold, lease, refused, running, until, waiting
@@ -194,6 +195,21 @@ def test_no_error_about_a_url_holds_a_password(url: str) -> None:
     assert "hunter2" not in str(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("options", [{"pool_size": 0}, {"pool_size": "3"}, {"timeout": 0}, {"timeout": "5"}])
+def test_options_that_make_no_sense_are_refused(mysql_url: str, options: dict[str, Any]) -> None:
+    with refused(InvalidArgument, saying="".join(options)):
+        MySQLStore.from_url(mysql_url, **options)
+    with refused(InvalidArgument, saying="".join(options)):
+        MySQLStore(plain(mysql_url), **options)
+
+
+def test_a_url_instead_of_a_function_is_refused() -> None:
+    url: Any = "mysql://u:hunter2@localhost/test"
+    with pytest.raises(InvalidArgument, match="use from_url") as caught:
+        MySQLStore(url)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_prefix_that_names_no_table_is_refused(mysql_url: str) -> None:
@@ -666,6 +682,27 @@ def test_a_pool_that_is_used_up_says_so(mysql_url: str, prefix: str, admin: AnyC
         assert get(store).log == (b"record",)
 
 
+def test_who_waits_for_a_session_is_told_that_the_store_was_closed(mysql_url: str) -> None:
+    pool = Pool(lambda seconds: Session(dialler(mysql_url)(seconds), seconds), 1)
+    session = pool.take(time.monotonic() + 5)
+    told: list[str] = []
+
+    def wait() -> None:
+        try:
+            pool.take(time.monotonic() + 30)
+        except StoreUnavailable as error:
+            told.append(str(error))
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    time.sleep(0.1)  # whether it waits already or not, it is told
+    pool.close()
+    thread.join(10)
+    assert told == ["this store is closed: open another"]
+    pool.give(session, whole=True)
+    assert not session.quiet()
+
+
 def _with_timeout(store: MySQLStore, seconds: float) -> MySQLStore:
     vars(store)["_timeout"] = seconds
     return store
@@ -730,6 +767,23 @@ def test_many_that_are_locked_are_waited_for_as_long_as_one(mysql_url: str, pref
         ask(admin, "ROLLBACK")
         assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 6
         assert [get(store, run_id).version for run_id in ids] == [1] * 6
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "saying"),
+    [
+        ("ALTER TABLE {p}_runs ADD CONSTRAINT zz CHECK (version < 2)", Corrupt, "zz"),
+        ("ALTER TABLE {p}_runs CHANGE writer writer2 VARBINARY(800)", NotSupported, "writer"),
+        ("DROP TABLE {p}_log", NotSupported, "_log"),
+    ],
+)
+def test_tables_that_were_changed_are_told_from_a_server_that_is_away(
+    store: Store, prefix: str, admin: AnyConnection, change: str, error: type[KvflowError], saying: str
+) -> None:
+    store.save(birth())
+    ask(admin, change.format(p=prefix))
+    with refused(error, saying=saying):
+        store.save(birth(version=2), [b"record"])
 
 
 def test_a_deadlock_is_tried_again(store: Store, prefix: str, admin: AnyConnection) -> None:
