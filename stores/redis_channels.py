@@ -141,20 +141,24 @@ class Wire:
 
     def start_over(self) -> None:
         closed: list[Any] = []
-        while self._idle:
-            closed.append(self._idle.pop())
-            closed[-1].disconnect()
+        while (connection := self._taken()) is not None:
+            connection.disconnect()
+            closed.append(connection)
         self._idle += closed
 
     def close(self) -> None:
         self.start_over()
 
+    def _taken(self) -> Any:
+        """One that nobody uses, which is ours now; None where there is none. Other threads take at the same time."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
+
     def _ask(self, messages: Iterable[bytes], take: Callable[[Any], object]) -> None:
         """Send these messages, some before the first is answered, and give each answer to ``take``."""
-        try:
-            connection = self._idle.pop()
-        except IndexError:
-            connection = self._pool.make_connection()
+        connection = self._taken() or self._pool.make_connection()
         sent = read = 0
         try:
             for message in messages:
@@ -168,10 +172,10 @@ class Wire:
                 take(connection.read_response())
         except BaseException as error:
             if sent > 1 or not isinstance(error, ResponseError):
-                connection.disconnect()  # there may be answers still to come
-            raise
-        finally:
+                connection.disconnect()  # there may be answers still to come, so where this fails it is let go
             self._idle.append(connection)
+            raise
+        self._idle.append(connection)
 
 
 def _shortly(script: Script, keys: Sequence[bytes], arguments: Iterable[Argument]) -> Command:

@@ -2,13 +2,16 @@
 
 import os
 import socket
+import sys
 import threading
 import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import fakeredis
@@ -17,6 +20,8 @@ from redis.exceptions import ResponseError
 
 from kvflow.errors import Conflict, KvflowError, NotSupported, SchemaTooNew, StoreUnavailable, TooLarge
 from kvflow.stores import RedisStore
+from kvflow.stores.redis_channels import Wire
+from kvflow.stores.redis_deadline import BoundedConnection
 from kvflow.stores.redis_scripts import POST, SCRIPTS
 from kvflow.stores.redis_urls import connector
 from kvflow.testing import (
@@ -175,6 +180,57 @@ def test_a_restart_while_a_call_waits(own_redis: Server, own: Any) -> None:
         back.start()
         assert get(store) == birth()
         back.join()
+
+
+def test_an_interrupt_at_any_point_leaves_no_answer_to_the_next_call(redis_url: str) -> None:
+    """Ctrl-C once while the answer is awaited, and again while the connection is closed for it."""
+    channel = Wire(client_of(redis_url))
+    assert channel.read([("ECHO", "one")]) == [b"one"]
+    interrupted: list[Any] = []
+
+    def interrupt(connection: Any, *_: object, **__: object) -> None:
+        interrupted.append(connection)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        for name in ("read_response", "disconnect"):
+            patch.setattr(BoundedConnection, name, interrupt)
+        channel.read([("ECHO", "two")])
+    assert channel.read([("ECHO", "three")]) == [b"three"]
+    assert len(interrupted) == 2
+    interrupted[0].disconnect()
+    channel.close()
+
+
+def test_starting_over_while_others_call() -> None:
+    """They take the last connection between a look for it and the taking."""
+    client: Any = SimpleNamespace(connection_pool=SimpleNamespace(make_connection=_Still))
+    channel = Wire(client)
+    end = time.monotonic() + 0.5
+
+    def repeat(call: Callable[[], object]) -> None:
+        while time.monotonic() < end:
+            call()
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(5) as threads:
+            calls = [channel.start_over] * 2 + [partial(channel.read, [("PING",)])] * 3
+            for done in [threads.submit(repeat, call) for call in calls]:
+                done.result()
+    finally:
+        sys.setswitchinterval(interval)
+
+
+class _Still:
+    """A connection that costs no time, so that threads meet often."""
+
+    def send_packed_command(self, message: object) -> None: ...
+
+    def read_response(self) -> None: ...
+
+    def disconnect(self) -> None: ...
 
 
 def test_more_callers_than_connections(own_redis: Server, own: Any) -> None:
