@@ -4,6 +4,9 @@ A session is one thread's at a time. It comes back to the pool only where it is 
 broke, or whose call was interrupted anywhere, is closed. One that was idle for long, or to which the server
 has said good-bye, is replaced before it is used.
 
+What is out is remembered weakly: a session that an interrupt, wherever it came, made everybody forget takes no
+place.
+
 A forked child forgets what its parent had open, for two processes cannot talk on one connection. It says no
 good-bye on it either: to forget a connection closes the child's end only, and the server does not see it.
 """
@@ -39,7 +42,7 @@ class Pool:
     def _forget(self) -> None:
         self._changed = threading.Condition()
         self._idle: deque[tuple[Session, float]] = deque()
-        self._out = 0
+        self._out: weakref.WeakSet[Session | _Place] = weakref.WeakSet()
 
     def session(self, deadline: float) -> "Loan":
         """A session for a block that may fail by the driver's errors or ours, and is else taken for broken."""
@@ -48,19 +51,22 @@ class Pool:
     def take(self, deadline: float) -> Session:
         """A session that nobody else has until it is given back."""
         with self._changed:
-            while not self._closed and not self._idle and self._out >= self._size:
+            while not self._closed and not self._idle and len(self._out) >= self._size:
                 if not self._changed.wait(deadline - monotonic()):
                     raise StoreUnavailable(f"all {self._size} connections of the pool were busy until the timeout")
             if self._closed:
                 raise StoreUnavailable("this store is closed: open another")
-            self._out += 1
             session = self._fresh()
+            place = session or _Place()
+            self._out.add(place)
         try:
             if session is None:
                 session = self._make(max(deadline - monotonic(), 0.05))
+                self._out.add(session)
+                self._out.discard(place)
             session.limit(deadline - monotonic())
         except BaseException:
-            self._leave(None)
+            self._leave(session or place, keep=False)
             raise
         return session
 
@@ -84,15 +90,15 @@ class Pool:
             whole = False
             raise
         finally:
-            if not self._leave(session if whole else None):
+            if not self._leave(session, keep=whole):
                 session.close()
 
-    def _leave(self, session: Session | None) -> bool:
-        """Free a place; whether the session is kept, which a pool that was closed meanwhile does not."""
+    def _leave(self, session: "Session | _Place", keep: bool) -> bool:
+        """Free this place; whether it is a session that is kept, which a pool closed meanwhile does not."""
         with self._changed:
-            self._out -= 1
+            self._out.discard(session)
             self._changed.notify()
-            if session is None or self._closed:
+            if not keep or self._closed or not isinstance(session, Session):
                 return False
             self._idle.append((session, monotonic()))
             while monotonic() - self._idle[0][1] > _FRESH:
@@ -112,6 +118,10 @@ class Pool:
             self._closed = True
             self._changed.notify_all()
         self.drop_idle()
+
+
+class _Place:
+    """Stands for a session that is being made."""
 
 
 class Loan:

@@ -703,6 +703,18 @@ def test_who_waits_for_a_session_is_told_that_the_store_was_closed(mysql_url: st
     assert not session.quiet()
 
 
+def test_a_session_that_everybody_forgot_takes_no_place(mysql_url: str) -> None:
+    pool = Pool(lambda seconds: Session(dialler(mysql_url)(seconds), seconds), 1)
+    pool.take(time.monotonic() + 5)  # and an interrupt, before anybody holds it
+    session = pool.take(time.monotonic() + 1)
+    pool.give(session, whole=True)
+    assert pool.take(time.monotonic() + 1) is session
+    with refused(StoreUnavailable, saying="all 1 connections"):
+        pool.take(time.monotonic() + 0.1)
+    pool.give(session, whole=False)
+    pool.close()
+
+
 def _with_timeout(store: MySQLStore, seconds: float) -> MySQLStore:
     vars(store)["_timeout"] = seconds
     return store
