@@ -31,7 +31,10 @@ that somebody else holds, a run that is not there) is a return value, never an e
 """
 
 import re
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from kvflow.records import RunError
 
 
 class KvflowError(Exception):
@@ -115,11 +118,22 @@ class RunNotFailed(KvflowError):
     """Only a failed run can be retried."""
 
 
-class StepFailed(KvflowError):
+class _Recorded(KvflowError):
+    """A failure that comes from a record: ``error`` has its type, message and traceback as strings."""
+
+    def __init__(self, message: str, error: "RunError") -> None:
+        super().__init__(message, error)
+        self.error = error
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class StepFailed(_Recorded):
     """A step failed for good; its error comes from the record."""
 
 
-class ChildFailed(KvflowError):
+class ChildFailed(_Recorded):
     """A child run failed; its error comes from the record."""
 
 
