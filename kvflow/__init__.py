@@ -1,5 +1,6 @@
 """Durable workflows on the storage that you already run."""
 
+from kvflow.context import AsyncContext, Context
 from kvflow.errors import (
     ChildFailed,
     Conflict,
@@ -26,15 +27,25 @@ from kvflow.errors import (
     UnknownWorkflow,
     WrongColour,
 )
+from kvflow.info import Happened, Pending, RunInfo
+from kvflow.records import RunError, UndoFailure
+from kvflow.retry import Retry
+from kvflow.runtime import AsyncRuntime, Runtime
 from kvflow.store import Derived, Lease, Primitives, Status, Store, StoredRun
+from kvflow.times import cron
+from kvflow.workflow import Workflow, workflow
 
 __all__ = [
+    "AsyncContext",
+    "AsyncRuntime",
     "ChildFailed",
     "Conflict",
+    "Context",
     "Corrupt",
     "Derived",
     "DuplicateStep",
     "DuplicateWorkflow",
+    "Happened",
     "InvalidArgument",
     "InvalidPayload",
     "InvalidPrefix",
@@ -44,10 +55,15 @@ __all__ = [
     "MissingDriver",
     "NestedStep",
     "NotSupported",
+    "Pending",
     "Primitives",
+    "Retry",
+    "RunError",
     "RunExists",
+    "RunInfo",
     "RunNotFailed",
     "RunNotFound",
+    "Runtime",
     "SchemaTooNew",
     "Status",
     "StepFailed",
@@ -56,7 +72,11 @@ __all__ = [
     "StoreUnavailable",
     "StoredRun",
     "TooLarge",
+    "UndoFailure",
     "UnknownScheme",
     "UnknownWorkflow",
+    "Workflow",
     "WrongColour",
+    "cron",
+    "workflow",
 ]

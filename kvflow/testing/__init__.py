@@ -17,6 +17,7 @@ from kvflow.testing.bad_input import BadInputContract
 from kvflow.testing.batches import SaveManyContract
 from kvflow.testing.claims import ClaimContract
 from kvflow.testing.clock import FakeClock
+from kvflow.testing.faults import FaultyStore, Killed
 from kvflow.testing.fences import FenceContract
 from kvflow.testing.leases import LeaseContract
 from kvflow.testing.listing import ListContract, NextWakeContract
@@ -30,7 +31,9 @@ __all__ = [
     "BadInputContract",
     "ClaimContract",
     "FakeClock",
+    "FaultyStore",
     "FenceContract",
+    "Killed",
     "LeaseContract",
     "ListContract",
     "NextWakeContract",
