@@ -92,3 +92,13 @@ def _shows(found: dict[str, Any], figures: set[str]) -> None:
     bare = ["bare write"] if figures >= OF_DURABLE else []
     assert [expense["name"] for expense in found["expenses"]] == bare + SPENT
     assert all(expense["wall"] > 0 for expense in found["expenses"])
+
+
+def test_the_engine(redis_url: str, tmp_path: Path) -> None:
+    kept = tmp_path / "found.json"
+    command = [sys.executable, "-m", "bench.engine", "redis", "--quick", "--json", str(kept)]
+    subprocess.run(command, cwd=ROOT, env={**os.environ, "KVFLOW_TEST_REDIS_URL": redis_url}, check=True, timeout=120)
+    found = json.loads(kept.read_bytes())
+    assert found["threads of sleepers"] <= 1
+    assert [row["name"].split()[0] for row in found["memory"]] == ["replaying", "step"]
+    assert found["redis"][0]["name"] == "a run of 5 steps beside its 7 bare saves"

@@ -5,9 +5,11 @@ becomes that of the tests' server, and the default prefix one of this page's own
 after. A comment before a block, which readers do not see, says what else it is:
 
     <!-- a method of FILE -->    it stands in that file, word for word
+    <!-- needs MODULE -->        it runs where that module is installed
     <!-- not run: REASON -->     it needs what no test can have
 """
 
+import importlib.util
 import re
 import textwrap
 from collections.abc import Iterable, Iterator
@@ -48,6 +50,12 @@ def blocks(page: Path) -> Iterator[Block]:
         yield Block(found["mark"] or "", text.count("\n", 0, found.start("code")), found["code"])
 
 
+def runs(block: Block) -> bool:
+    """Whether a block is part of its page's program here."""
+    module = block.mark.removeprefix("needs ")
+    return not block.mark or (module != block.mark and importlib.util.find_spec(module) is not None)
+
+
 def named(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
@@ -66,7 +74,7 @@ def test_the_python_of_a_page_runs(
     def ours(found: re.Match[str]) -> str:
         return urls.setdefault(found[0], request.getfixturevalue(FIXTURES[found[1]]))
 
-    programs = [(block.line, URL.sub(ours, block.code)) for block in blocks(page) if not block.mark]
+    programs = [(block.line, URL.sub(ours, block.code)) for block in blocks(page) if runs(block)]
     prefix = re.sub(r"\W", "_", f"docs_{page.stem}").lower()[:31]
     _default_prefix(prefix, monkeypatch)
     prefixes = {prefix, *(name for _, code in programs for name in re.findall(r"prefix=\"(\w+)\"", code))}
@@ -89,7 +97,7 @@ def test_what_a_page_shows_of_a_file_stands_in_it(page: Path) -> None:
 
 def test_a_mark_is_one_of_those_that_mean_something() -> None:
     marks = [block.mark for page in PAGES for block in blocks(page) if block.mark]
-    assert all(mark.startswith(("a method of ", "not run: ")) for mark in marks), marks
+    assert all(mark.startswith(("a method of ", "needs ", "not run: ")) for mark in marks), marks
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
