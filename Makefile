@@ -14,7 +14,7 @@ help:
 	@echo "make test         runs the tests, on real servers of their own; PYTEST_ARGS='-k redis' runs some"
 	@echo "make check        ruff, mypy, pyright, import-linter"
 	@echo "make format       ruff's formatting and fixes, applied"
-	@echo "make bench        measures the stores; make bench-quick does so roughly"
+	@echo "make bench        measures the stores and the engine; make bench-quick does so roughly"
 	@echo "make build        wheel and sdist, in dist/"
 	@echo "make clean        removes .venv and whatever the above left"
 
@@ -37,9 +37,11 @@ format: $(READY)
 
 bench: $(READY)
 	@$(BIN)/python -m bench.stores
+	@$(BIN)/python -m bench.engine
 
 bench-quick: $(READY)
 	@$(BIN)/python -m bench.stores --quick
+	@$(BIN)/python -m bench.engine --quick
 
 build: $(READY)
 	$(BIN)/python -m build
