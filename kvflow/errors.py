@@ -118,23 +118,32 @@ class RunNotFailed(KvflowError):
     """Only a failed run can be retried."""
 
 
-class _Recorded(KvflowError):
-    """A failure that comes from a record: ``error`` has its type, message and traceback as strings."""
+class StepFailed(KvflowError):
+    """A step failed for good; ``error`` has its type, message and traceback as they were recorded."""
 
-    def __init__(self, message: str, error: "RunError") -> None:
+    error: "RunError"
+
+    def __init__(self, message: str, error: "RunError | None" = None) -> None:
         super().__init__(message, error)
-        self.error = error
+        if error is not None:
+            self.error = error
 
     def __str__(self) -> str:
         return str(self.args[0])
 
 
-class StepFailed(_Recorded):
-    """A step failed for good; its error comes from the record."""
+class ChildFailed(KvflowError):
+    """A child run failed; ``error`` has its type, message and traceback as they were recorded."""
 
+    error: "RunError"
 
-class ChildFailed(_Recorded):
-    """A child run failed; its error comes from the record."""
+    def __init__(self, message: str, error: "RunError | None" = None) -> None:
+        super().__init__(message, error)
+        if error is not None:
+            self.error = error
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class DuplicateStep(KvflowError):

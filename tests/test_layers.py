@@ -41,4 +41,5 @@ def test_the_files_of_a_store_know_no_other_store_and_no_other_driver(graph: gri
 
 def test_what_is_no_store_of_ours_is_the_standard_library_or_msgspec(graph: grimp.ImportGraph) -> None:
     outside = {module for module in graph.modules if graph.is_module_squashed(module)}
-    assert outside - sys.stdlib_module_names - ALL_DRIVERS == {"msgspec"}
+    assert outside - sys.stdlib_module_names - ALL_DRIVERS == {"msgspec", "croniter"}
+    assert graph.find_modules_that_directly_import("croniter") == {"kvflow.times"}, "an extra, asked for when needed"
