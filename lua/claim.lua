@@ -17,7 +17,7 @@ local SNAPSHOTS, LOGS, RECORDS = 4194304, 1048576, 2000 -- bytes, bytes, and rec
 
 local wakes, leases, token, expired, now = KEYS[1], KEYS[2], ARGV[2], tonumber(ARGV[4]), clock()
 local entries, expires = split(ARGV[5]), digits(now + ARGV[3])
-local takes, bad, untidy, lost = {}, {}, {}, 0
+local takes, taken, bad, untidy, lost = {}, {}, {}, {}, 0
 
 -- The records of a run, or false where they are too many for this answer; nil and what is wrong with them.
 local function records_of(log, found)
@@ -35,17 +35,17 @@ end
 for at, entry in ipairs(entries) do
   local run, log, index = KEYS[2 * at + 1], KEYS[2 * at + 2], at <= expired and leases or wakes
   local found, wrong = look(run)
-  local ours = found and (found.token == token or is_due(found, run, index, entry, wakes, leases, now))
+  local ours = found and not taken[run] and (found.token == token or is_due(found, run, index, entry, wakes, leases, now))
   if ours then found.log, wrong = records_of(log, found) end
   if ours and not wrong then
-    found.at, found.run = at, run
+    found.at, found.run, found.index, taken[run] = at, run, index, true
     takes[#takes + 1] = found
     SNAPSHOTS = SNAPSHOTS - #found.snapshot
   else
     untidy[#untidy + 1] = {found = found, wrong = wrong, index = index, entry = entry, run = run}
     if wrong then
       bad[#bad + 1] = {at, wrong}
-    elseif found then
+    elseif found and not taken[run] then
       lost = lost + 1
     end
   end
@@ -72,6 +72,7 @@ local gone, held = {[wakes] = {}, [leases] = {}}, {}
 for number, found in ipairs(takes) do
   local index, entry = stand_of(found, found.run, wakes, leases)
   if entry then table.insert(gone[index], entry) end
+  if found.token == token then table.insert(gone[found.index], entries[found.at]) end -- not where it stands
   if found.token ~= '' and found.token ~= token then found.attempt = found.attempt + 1 end
   local lines = found.front .. found.attempt .. '\n' .. found.wake .. '\n' .. token .. '\n' .. expires ..
     '\n' .. found.back
@@ -94,5 +95,8 @@ for index, entries in pairs(gone) do
   if #entries > 0 then redis.call('ZREM', index, unpack(entries)) end
 end
 if #held > 0 then redis.call('ZADD', leases, unpack(held)) end
+for _, one in ipairs(untidy) do
+  if taken[one.run] then one.found = nil end -- it no longer stands where it stood when it was looked at
+end
 tidy(untidy, wakes, leases, math.max(now, ARGV[1]))
 return {table.concat(numbers, ' '), texts, bad, lost}

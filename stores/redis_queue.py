@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from kvflow.errors import Corrupt
+from kvflow.errors import Corrupt, StoreUnavailable
 from kvflow.run import Lease, StoredRun
 from kvflow.store import Ids, Runs
 from kvflow.stores.redis_channels import Argument, Call
@@ -48,6 +48,10 @@ LATER = 60_000
 Names = tuple[str, ...] | None
 Place = tuple[bool, bytes]
 """Where a run stood in line: whether that was by its wake, and the time and id."""
+
+
+_Claimed = dict[str, tuple[Place, StoredRun]]
+"""Runs of a claim by their ids, and where they stood."""
 
 
 class _Taken(Struct):
@@ -100,9 +104,18 @@ class Queue:
         return due
 
     def claim(self, now: int, limit: int, lease: Lease, names: Names) -> Runs:
-        """As many as are due, up to the limit, and now ours."""
-        claimed: list[tuple[Place, StoredRun]] = []
-        windows = 0
+        """As many as are due, up to the limit, and now ours, each once."""
+        claimed: _Claimed = {}
+        try:
+            self._gather(now, limit, lease, names, claimed)
+        except StoreUnavailable:
+            if not claimed:  # better some of what was asked for than leases that nobody knows of
+                raise
+        runs = sorted(claimed.values(), key=itemgetter(0))  # a later window may have been an earlier one
+        return [run for _, run in runs]
+
+    def _gather(self, now: int, limit: int, lease: Lease, names: Names, claimed: _Claimed) -> None:
+        """Take the runs of one window after the other."""
         while len(claimed) < limit:
             wanted = min(limit - len(claimed), BATCH)
             skip = random.randint(0, _SPREAD * wanted) if monotonic() < self._crowded_until else 0
@@ -112,16 +125,10 @@ class Queue:
             if not line.entries:
                 self._crowded_until = 0.0
                 continue
-            taken, lost = self._take(line, now, lease)
-            claimed += taken
-            windows += 1
-            if lost:
+            if self._take(line, now, lease, claimed):
                 self._crowded_until = monotonic() + _CROWDED
             elif not skip and len(line.entries) < wanted:
                 break
-        if windows > 1:
-            claimed.sort(key=itemgetter(0))  # a later window may have been an earlier one
-        return [run for _, run in claimed]
 
     def _line(self, now: int, limit: int, names: Names, past: bytes = b"", behind: bytes = b"", skip: int = 0) -> Line:
         """The first due entries of these workflows; they may be anybody's by the time they are looked at."""
@@ -140,21 +147,18 @@ class Queue:
         report(entries, bad)
         return [name(entries[at - 1]).decode() for at in due]
 
-    def _take(self, line: Line, now: int, lease: Lease) -> tuple[list[tuple[Place, StoredRun]], int]:
-        """Those runs of a line that became ours, and how many went to others or were not looked at."""
+    def _take(self, line: Line, now: int, lease: Lease, claimed: _Claimed) -> int:
+        """Take the runs of a line that become ours. Gives how many went to others or were not looked at."""
         taking = _Taking(self._keys, line, now, lease)
-        self._server.run_each(CLAIM, taking)
-        self._fetch([one for one in taking.taken if one.log is None])
-        runs: list[tuple[Place, StoredRun]] = []
-        for one in taking.taken:
-            try:
-                runs.append((one.place, one.run or decode(one.run_id, one.lines, one.snapshot, one.log)))
-            except Corrupt as error:
-                _logger.warning("%s; it was passed over", error)
-                self._put_off(one.run_id, now, lease)
-        for entries, bad in taking.bad:
-            report(entries, bad)
-        return runs, taking.lost
+        try:
+            self._server.run_each(CLAIM, taking)
+            self._fetch([one for one in taking.taken.values() if one.log is None])
+        except StoreUnavailable:
+            _keep(taking, claimed)
+            raise
+        for run_id in _keep(taking, claimed):
+            self._put_off(run_id, now, lease)
+        return taking.lost
 
     def _put_off(self, run_id: bytes, now: int, lease: Lease) -> None:
         """Let a run that nobody can read come up again later."""
@@ -183,6 +187,23 @@ class Queue:
             one.log = log
 
 
+def _keep(taking: "_Taking", claimed: _Claimed) -> list[bytes]:
+    """Add what came whole of the runs taken; one met before is the same. Gives those that nobody can read."""
+    unreadable: list[bytes] = []
+    for one in taking.taken.values():
+        if one.log is None:
+            continue  # the server was away before it could be fetched
+        try:
+            run = one.run or decode(one.run_id, one.lines, one.snapshot, one.log)
+            claimed.setdefault(run.run_id, (one.place, run))
+        except Corrupt as error:
+            _logger.warning("%s; it was passed over", error)
+            unreadable.append(one.run_id)
+    for entries, bad in taking.bad:
+        report(entries, bad)
+    return unreadable
+
+
 def _split(entries: bytes) -> list[bytes]:
     return entries.split(b"\t") if entries else []
 
@@ -195,12 +216,13 @@ class _Taking:
         self._line = line
         self._now = now
         self._lease = lease
+        self.taken: dict[bytes, _Taken] = {}
+        """By id. What was taken stays taken when the round is made again."""
         self._begin()
 
     def _begin(self) -> None:
         self._asked: list[tuple[list[bytes], int]] = []
         self._answered = 0
-        self.taken: list[_Taken] = []
         self.bad: list[tuple[list[bytes], list[tuple[int, bytes]]]] = []
         self.lost = 0
 
@@ -221,7 +243,7 @@ class _Taking:
             if one.log is not None:
                 with suppress(Corrupt):  # it is reported when all is done
                     one.run = decode(one.run_id, one.lines, one.snapshot, one.log)
-            self.taken.append(one)
+            self.taken[one.run_id] = one
         self.bad.append((entries, bad))
         self.lost += lost
 

@@ -197,6 +197,22 @@ def test_one_foreign_log_does_not_stop_a_batch(spoilt: Spoilt) -> None:
     assert get(store, "c").log == (b"one",)
 
 
+@pytest.mark.parametrize("limit", [2, 10, 51, 200])
+@pytest.mark.parametrize("stray", [3, 1003])
+def test_a_run_that_stands_in_line_twice_is_claimed_once(spoilt: Spoilt, limit: int, stray: int) -> None:
+    """Before or behind its own entry, in the same script or in the next; a script takes 50."""
+    store = spoilt.store
+    store.save(birth("twice", wake_at=1000))
+    others = [birth(f"other {number:03}", wake_at=1001) for number in range(limit - 1)]
+    store.save_many([(run, (), None) for run in others])
+    spoilt.client.zadd(spoilt.tag + "wakes", {b"w\n%016d\ntwice" % stray: 0})
+    claimed = [run.run_id for run in store.claim(2000, limit, lease())]
+    claimed += [run.run_id for run in store.claim(2000, limit, lease())]
+    assert sorted(claimed) == sorted(["twice", *[run.run_id for run in others]])
+    assert spoilt.index("wakes") == []
+    assert len(spoilt.index("leases")) == limit
+
+
 def test_runs_that_are_gone_leave_the_index(spoilt: Spoilt) -> None:
     store = spoilt.store
     for run_id in ("gone", "held", "here"):

@@ -16,13 +16,13 @@ from typing import Any
 
 import fakeredis
 import pytest
-from redis.exceptions import ResponseError
+from redis.exceptions import ConnectionError, ResponseError
 
 from kvflow.errors import Conflict, KvflowError, NotSupported, SchemaTooNew, StoreUnavailable, TooLarge
 from kvflow.stores import RedisStore
 from kvflow.stores.redis_channels import Wire
 from kvflow.stores.redis_deadline import BoundedConnection
-from kvflow.stores.redis_scripts import POST, SCRIPTS
+from kvflow.stores.redis_scripts import CLAIM, POST, SCRIPTS
 from kvflow.stores.redis_urls import connector
 from kvflow.testing import (
     FenceContract,
@@ -192,10 +192,11 @@ def test_an_interrupt_at_any_point_leaves_no_answer_to_the_next_call(redis_url: 
         interrupted.append(connection)
         raise KeyboardInterrupt
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with pytest.MonkeyPatch.context() as patch:
         for name in ("read_response", "disconnect"):
             patch.setattr(BoundedConnection, name, interrupt)
-        channel.read([("ECHO", "two")])
+        with pytest.raises(KeyboardInterrupt):
+            channel.read([("ECHO", "two")])
     assert channel.read([("ECHO", "three")]) == [b"three"]
     assert len(interrupted) == 2
     interrupted[0].disconnect()
@@ -231,6 +232,33 @@ class _Still:
     def read_response(self) -> None: ...
 
     def disconnect(self) -> None: ...
+
+
+@pytest.mark.parametrize("answered", [1, 3, 11, 12])
+def test_a_claim_cut_short_gives_what_it_has_taken(answered: int) -> None:
+    """A script takes 50 at a time; the 11th is of the second window of 500, and of the 12th the logs do not come."""
+    client: Any = fakeredis.FakeRedis()
+    store = RedisStore(client, timeout=0.05)
+    long = [b""] * 2001
+    store.save_many([(birth(f"run {number:04}"), long if number > 550 else (), None) for number in range(600)])
+    send, claims = client.execute_command, 0
+
+    def send_some(*args: Any, **options: Any) -> Any:
+        nonlocal claims
+        claims += args[1] == CLAIM.sha
+        if claims > answered:
+            raise ConnectionError("gone")
+        return send(*args, **options)
+
+    def no_pipeline(**_: Any) -> Any:
+        raise ConnectionError("gone")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client, "execute_command", send_some)
+        patch.setattr(client, "pipeline", no_pipeline)
+        claimed = store.claim(1000, 600, lease())
+    expected = min(answered * 50, 551)
+    assert [run.run_id for run in claimed] == [f"run {number:04}" for number in range(expected)]
 
 
 def test_more_callers_than_connections(own_redis: Server, own: Any) -> None:
