@@ -490,7 +490,8 @@ class Drive(Saving):
             if tries is not None and self._now() < tries.wake_at:
                 return Open(kind, step_id, wake_at=tries.wake_at)
             attempt = 1 if tries is None else tries.attempt + 1
-            yield from self._store_new()
+            if self._new or self.run.version == 0:
+                yield from self._store_new()
             if not self._hold.alive():
                 self._leave("lost")
             self.called = True

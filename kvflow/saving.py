@@ -4,6 +4,7 @@ What always holds here: what is new stays so until the save that carries it was 
 again, identically, until it is answered or the lease is gone; and then nothing more is written.
 """
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -116,9 +117,12 @@ class Saving:
 
     def _send(self, run: StoredRun, new: list[bytes]) -> Work[int]:
         """Send one save until it is answered; the lease counts from before it was first sent."""
-        sent = time.monotonic()
+        sent, save = time.monotonic(), Ask("save", (run, new, self._hold.lease))
         try:
-            unseen: int = yield from self._insist("save", (run, new, self._hold.lease))
+            try:
+                unseen: int = yield save
+            except StoreUnavailable as error:
+                unseen = yield from self._insist(save, error)
         except Conflict as error:
             self._stop(error, "stopped" if run.version == 1 else "lost")
         except TooLarge as error:
@@ -131,23 +135,27 @@ class Saving:
 
     def _bear(self, run: StoredRun, new: list[bytes]) -> Work[None]:
         """Save a child's birth; one that is there already was born by this very step before a crash."""
+        save = Ask("save", (run, new))
         try:
-            yield from self._insist("save", (run, new))
+            yield save
+        except StoreUnavailable as error:
+            with contextlib.suppress(Conflict):
+                yield from self._insist(save, error)
         except Conflict:
             return
 
-    def _insist(self, method: str, args: tuple[Any, ...]) -> Work[Any]:
+    def _insist(self, save: Ask, away: StoreUnavailable) -> Work[Any]:
         """Ask the store again, identically, for as long as a lease lasts and is believed alive."""
         pause, longest = RESEND
         until = time.monotonic() + self._hold.lease.ttl / 1000
-        while True:
+        while self._hold.alive() and time.monotonic() <= until:
+            yield Pause(pause)
+            pause = min(pause * 2, longest)
             try:
-                return (yield Ask(method, args))
+                return (yield save)
             except StoreUnavailable as error:
-                if not self._hold.alive() or time.monotonic() > until:
-                    self._stop(error, "stopped")
-                yield Pause(pause)
-                pause = min(pause * 2, longest)
+                away = error
+        self._stop(away, "stopped")
 
     def _stop(self, trouble: KvflowError, why: str) -> NoReturn:
         self.trouble = trouble
