@@ -64,6 +64,7 @@ local function save(run, log, wakes, leases, births, arguments, at, now)
   if author == writer and before == version then return stored - seen - added, last + 1 end
   local reason = refusal(tonumber(version), tonumber(before or 0), seen, stored, token, holder, expired, now)
   if reason then return 'conflict: ' .. reason, last + 1 end
+  if not before then redis.call('ZCARD', births) end -- a foreign key there raises before anything is written
   local wrong = not before and remains(run, log) or append(log, arguments, first, last)
   if wrong then return 'corrupt: ' .. wrong, last + 1 end
 

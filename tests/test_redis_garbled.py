@@ -264,3 +264,17 @@ def test_a_foreign_key_in_place_of_an_index_is_found_before_the_first_write(spoi
     with pytest.raises(Corrupt, match="holds something else"):
         spoilt.store.save(running(), (), lease())
     assert spoilt.client.exists(spoilt.head("a")) == 0
+
+
+def test_a_foreign_key_in_place_of_the_births_stops_a_birth_before_it_is_written(spoilt: Spoilt) -> None:
+    store = spoilt.store
+    store.save(birth("a"))
+    spoilt.client.delete(spoilt.tag + "births")
+    spoilt.client.set(spoilt.tag + "births", "text")
+    with pytest.raises(Corrupt, match="holds something else"):
+        store.save(birth("b"), [b"one"])
+    with pytest.raises(Corrupt, match="holds something else"):
+        store.save_many([(birth("b"), [b"one"], None)])
+    assert spoilt.client.exists(spoilt.head("b"), spoilt.log("b")) == 0
+    assert store.due(1000, 10) == ["a"]
+    assert store.save(birth("a", version=2)) == 0
