@@ -42,12 +42,14 @@ class RedisStore(Store):
     """The contract over any redis-py client, which stays its owner's; ``from_url`` makes a client of its own."""
 
     def __init__(self, client: Client, *, prefix: str = "kvflow", timeout: float = 5.0) -> None:
+        checks.check_options(1, timeout)
         refuse_unfit(client)
         self._begin(Link(timeout, channel=Through(client)), prefix)
 
     @classmethod
     def from_url(cls, url: str, *, prefix: str = "kvflow", pool_size: int = 10, timeout: float = 5.0) -> Self:
         """A store for a URL of ``redis``, ``rediss``, ``unix``, ``redis+cluster`` or ``redis+sentinel``."""
+        checks.check_options(pool_size, timeout)
         self = cls.__new__(cls)
         connect = connector(url)
         self._begin(Link(timeout, connect=lambda: channel(connect()), size=pool_size), prefix)

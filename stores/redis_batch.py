@@ -56,9 +56,9 @@ class _Group:
         runs = set[str]()
         size = 0
         for at in range(self._start, min(self._start + GROUP, len(self._saves))):
-            run, new, lease = self._saves[at]
             try:
-                checks.check_save(run, new, lease)
+                checks.check_entry(self._saves[at])
+                run, new, lease = self._saves[at]
                 cost = self._server.check_size(run.run_id, run.snapshot, new) + _RECORD * len(new)
             except KvflowError as error:
                 self._refused[at] = error

@@ -42,6 +42,7 @@ _DRIVER = (RedisError, RedisClusterException, OSError)
 
 _PASSING = (ConnectionError, TimeoutError, OSError, RedisClusterException, ClusterError, ReadOnlyError, TryAgainError)
 _PASSING_WORDS = re.compile(r"\b(LOADING|READONLY|BUSY|TRYAGAIN|CLUSTERDOWN|MASTERDOWN|NOREPLICAS)\b")
+_PATIENCE = 1_000_000.0  # seconds; the system takes no timeouts without end
 _PAUSE = 0.01
 _LONGEST_PAUSE = 0.25
 
@@ -56,7 +57,7 @@ class Link:
     def __init__(
         self, timeout: float, *, channel: Channel | None = None, connect: Connect | None = None, size: int = 0
     ) -> None:
-        self._timeout = timeout
+        self._timeout = min(timeout, _PATIENCE)
         self._connect = connect
         self._channel = channel
         self._size = size

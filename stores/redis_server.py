@@ -8,6 +8,8 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from redis import Redis, RedisCluster
+
 from kvflow.errors import InvalidArgument, NotSupported, SchemaTooNew, TooLarge
 from kvflow.stores.redis_channels import Argument, Command, Round
 from kvflow.stores.redis_keys import Keys
@@ -95,8 +97,18 @@ class Server:
 
 
 def refuse_unfit(given: Client) -> None:
-    """Refuse a client that would hand back text for bytes, or read what a replica has not heard of yet."""
+    """Refuse what is no client, one that would hand back text for bytes, or one that reads from replicas.
+
+    A replica may not have heard yet of what was written.
+    """
     client: Any = given
+    if isinstance(client, str):
+        raise InvalidArgument("a str is no client: for a URL there is RedisStore.from_url")
+    if not isinstance(client, (Redis, RedisCluster)):
+        raise InvalidArgument(
+            f"the client is a {type(client).__module__}.{type(client).__qualname__}: give a redis.Redis or a"
+            " redis.RedisCluster, none of redis.asyncio, or take RedisStore.from_url"
+        )
     if client.get_encoder().decode_responses:
         raise InvalidArgument("this client has decode_responses=True, and a run is bytes: give one without it")
     if getattr(client, "read_from_replicas", False) or getattr(client, "load_balancing_strategy", None):

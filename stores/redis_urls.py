@@ -2,14 +2,19 @@
 
 All of them share these traits: connections bounded by the deadline of the call, answers as bytes, and no
 retries of the driver's own, for the link that uses them knows how much time is left to try again.
+
+An error repeats nothing of the URL and is chained to none that does: whatever part could not be read, it may be
+that of a password which was not percent-encoded.
 """
 
 from collections.abc import Callable
+from ssl import TLSVersion
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from redis import Redis, RedisCluster, cluster, connection, sentinel
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from kvflow.errors import InvalidArgument
@@ -44,24 +49,52 @@ _BOUNDED: dict[Any, Any] = {
 }
 
 
+_OURS = {"socket_timeout", "socket_connect_timeout", "timeout", "max_connections"}
+_FILES = {"ssl_ca_certs", "ssl_ca_data", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_password"}
+_TLS = _FILES | {"ssl_cert_reqs", "ssl_check_hostname", "ssl_ciphers", "ssl_min_version"}
+_ACCOUNTS = {"username", "password", "sentinel_username", "sentinel_password"}
+_KNOWN = {"db", "client_name", "socket_keepalive", *_ACCOUNTS, *_TLS}
+
+
+class _Refusal(ValueError):
+    """Why a URL is not taken, in words of our own."""
+
+
 def connector(url: str) -> Connect:
     """What makes the client that the URL names, once the URL has been found right. Nothing is connected yet."""
+    if not isinstance(url, str):
+        raise InvalidArgument(f"a URL of a RedisStore is a str, not a {type(url).__name__}")
     scheme, slashes, rest = url.partition("://")
-    make = _MAKERS.get(scheme.lower())
-    if make is None or not slashes:
+    scheme = scheme.lower()
+    if scheme not in _MAKERS or not slashes:
         raise InvalidArgument(f"a URL of a RedisStore begins with one of {', '.join(s + '://' for s in _MAKERS)}")
+    made = _understood(scheme, rest)
+    if isinstance(made, str):
+        raise InvalidArgument(
+            f"this {scheme} URL is not understood: {made}; it is {scheme}://{_FORMS.get(scheme, _FORM)}, and"
+            " percent-encode what is special in name and password"
+        )
+    return made
+
+
+def _understood(scheme: str, rest: str) -> Connect | str:
+    """What makes the client, or why the URL is not taken."""
+    if not rest.isprintable() or "#" in rest:
+        return "it has a character that must be percent-encoded"
     try:
-        return make(scheme.lower(), rest)
-    except (ValueError, TypeError) as error:
-        # What is no port may be a password that lacks the rest of its account.
-        why = "a port is no number" if "ort could not" in str(error) else str(error)
-        raise InvalidArgument(f"this {scheme} URL is not understood: {why}") from None
+        return _MAKERS[scheme](scheme, rest)
+    except _Refusal as error:
+        return str(error)
+    except (ValueError, TypeError, LookupError, RedisError):
+        return "a host, a port or the value of an option is not as it should be"
 
 
 def _single(scheme: str, rest: str) -> Connect:
     options = _options(f"{scheme}://{rest}")
     kind = _BOUNDED.get(options.pop("connection_class", None), BoundedConnection)
-    kind(**options)  # an option that no connection knows is found now, not at the first call
+    if "host" in options:
+        _check_host(options["host"])
+    _check(kind, options)
 
     def connect() -> Client:
         return Redis(connection_pool=_connection.ConnectionPool(connection_class=kind, **options))
@@ -73,8 +106,9 @@ def _cluster(_: str, rest: str) -> Connect:
     hosts, tail, account = _hosts(rest, _PORT)
     options = _options(f"redis://{account}cluster{tail}")
     if options.pop("db", 0):
-        raise ValueError("a cluster has the database 0 alone")
-    _check(options)
+        raise _Refusal("a cluster has the database 0 alone")
+    options.pop("host")  # a stand-in for the list
+    _check(BoundedConnection, options)
 
     def connect() -> Client:
         # Only with a URL does RedisCluster let the class of its connections be chosen.
@@ -95,10 +129,11 @@ def _sentinels(_: str, rest: str) -> Connect:
     path, _, query = tail.partition("?")
     service, _, db = path.lstrip("/").partition("/")
     if not service:
-        raise ValueError("it names no master: write redis+sentinel://host:port,host:port/master")
+        raise _Refusal("it names no master")
     options = _options(f"redis://{account}master/{db}?{query}")
     watching = {key: options.pop(f"sentinel_{key}", None) for key in ("username", "password")}
-    _check(options)
+    options.pop("host")  # a stand-in for the master
+    _check(BoundedConnection, options)
 
     def connect() -> Client:
         watch = _Sentinel([])
@@ -115,19 +150,41 @@ def _watcher(options: Options) -> Redis:
 
 def _options(url: str) -> Options:
     """What redis-py reads from the URL, with the traits of our clients."""
+    parts = urlsplit(url)
+    _check_names({name for name, _ in parse_qsl(parts.query, keep_blank_values=True)})
+    if parts.scheme != "unix" and parts.path.strip("/") and not parts.path.strip("/").isdecimal():
+        raise _Refusal("its database is no number")
     options: Options = _connection.parse_url(url)
-    for ours in ("socket_timeout", "socket_connect_timeout", "timeout", "max_connections"):
-        if ours in options:
-            raise ValueError(f"{ours} is set by the options timeout and pool_size of the store")
-    if options.get("decode_responses"):
-        raise ValueError("decode_responses is not for us, for a run is bytes")
+    if options.get("db", 0) < 0:
+        raise _Refusal("its database is no number")
     return {**options, **_TRAITS}
 
 
-def _check(options: Options) -> None:
-    """Refuse options that no connection knows; the host was a stand-in for the list."""
-    options.pop("host")
-    BoundedConnection(**options)
+def _check_names(names: set[str]) -> None:
+    """Refuse options that would get between the store and its connections, or that nobody knows."""
+    for ours in sorted(names & _OURS):
+        raise _Refusal(f"{ours} is set by the options timeout and pool_size of the store")
+    if "decode_responses" in names:
+        raise _Refusal("decode_responses is not for us, for a run is bytes")
+    if names - _KNOWN:
+        raise _Refusal(f"the options that may follow a ? are {', '.join(sorted(_KNOWN))}")
+
+
+def _check(kind: Any, options: Options) -> None:
+    """Refuse now what a connection would refuse at the first call."""
+    if not all("!" <= letter <= "~" for letter in options.get("client_name", "")):
+        raise _Refusal("a client_name has no spaces, and ASCII alone")
+    if "\0" in options.get("path", ""):
+        raise _Refusal("no path has such a character")
+    if "ssl_keyfile" in options and "ssl_certfile" not in options:
+        raise _Refusal("an ssl_keyfile is of no use without its ssl_certfile")
+    TLSVersion(options.get("ssl_min_version", TLSVersion.TLSv1_2))
+    kind(**options)
+
+
+def _check_host(host: str) -> None:
+    if not host.isprintable() or not host.encode("idna"):
+        raise _Refusal("a host is empty, or has a character that no host has")
 
 
 def _hosts(rest: str, port: int) -> tuple[Hosts, str, str]:
@@ -136,10 +193,17 @@ def _hosts(rest: str, port: int) -> tuple[Hosts, str, str]:
     account, at, places = parts.netloc.rpartition("@")
     found = [urlsplit(f"//{place}") for place in places.split(",")]
     hosts = [(place.hostname or "", place.port or port) for place in found]
-    if any(not host for host, _ in hosts):
-        raise ValueError("a host is empty: write host:port,host:port")
+    for host, _ in hosts:
+        _check_host(host)
     return hosts, f"{parts.path}?{parts.query}", account + at
 
+
+_FORM = "user:password@host:port/db"
+_FORMS = {
+    "unix": "/path/to/socket?db=0",
+    "redis+cluster": "user:password@host:port,host:port",
+    "redis+sentinel": "user:password@host:port,host:port/master/db",
+}
 
 _MAKERS: dict[str, Callable[[str, str], Connect]] = {
     "redis": _single,

@@ -8,6 +8,7 @@ from typing import Any
 
 import fakeredis
 import pytest
+from redis import asyncio
 
 from kvflow.errors import InvalidArgument
 from kvflow.stores import RedisStore, open_store
@@ -179,6 +180,28 @@ def test_a_cluster_client_of_ones_own(redis_cluster_url: str, prefix: str) -> No
         "redis://localhost?nonsense=1",
         "redis://localhost?decode_responses=True",
         "redis://localhost?socket_timeout=3",
+        "redis://localhost?socket_type=x",
+        "redis://localhost?encoding=hm",
+        "redis://localhost?health_check_interval=1",
+        "redis://localhost?client_name=a%20b",
+        "redis://localhost?db=-1",
+        "redis://localhost/secret",
+        "redis://a..b",
+        f"redis://{64 * 'x'}.com",
+        "redis+cluster://one,a..b",
+        "redis+sentinel://one,a..b/master",
+        "redis://a%00b",
+        "unix:///tmp/%00",
+        "redis://user:secret\u2100@localhost",
+        "redis://user:secret[@localhost",
+        "redis://user:123#secret@localhost",
+        "redis://user:123/secret@localhost",
+        "redis://user:123?secret@localhost",
+        "redis://user:secret\ud800@localhost",
+        "rediss://localhost?ssl_cert_reqs=hm",
+        "rediss://localhost?ssl_min_version=1",
+        "rediss://localhost?ssl_keyfile=/secret",
+        "redis+sentinel://one/master/secret",
         "redis+cluster://",
         "redis+cluster://one:6379,,two:6379",
         "redis+cluster://one:6379/3",
@@ -191,7 +214,39 @@ def test_a_cluster_client_of_ones_own(redis_cluster_url: str, prefix: str) -> No
 def test_urls_that_are_not_understood(url: str) -> None:
     with pytest.raises(InvalidArgument) as refusal:
         RedisStore.from_url(url)
-    assert "secret" not in str(refusal.value)
+    assert refusal.value.__cause__ is None
+    assert refusal.value.__context__ is None
+    for secret in ("secret", "a..b", "123"):
+        assert secret not in str(refusal.value)
+
+
+@pytest.mark.parametrize("option", ["pool_size", "timeout"])
+def test_options_that_no_store_could_use(option: str) -> None:
+    wrong: dict[str, Any] = {option: 0}
+    with pytest.raises(InvalidArgument, match=option):
+        RedisStore.from_url("redis://", **wrong)
+
+
+def test_what_is_no_client_is_refused() -> None:
+    given: list[Any] = ["redis://:secret@localhost", asyncio.Redis(), None]
+    for one in given:
+        with pytest.raises(InvalidArgument, match="from_url") as refusal:
+            RedisStore(one)
+        assert "secret" not in str(refusal.value)
+    with pytest.raises(InvalidArgument, match="timeout"):
+        RedisStore(fakeredis.FakeRedis(), timeout=-1)
+
+
+def test_a_timeout_longer_than_the_system_takes(redis_url: str, prefix: str) -> None:
+    with opened(partial(RedisStore.from_url, redis_url, prefix=prefix, timeout=1e12)) as store:
+        assert store.load("a") is None
+    clear(redis_url, prefix)
+
+
+def test_an_entry_that_is_no_save_does_not_stop_the_others() -> None:
+    store = RedisStore(fakeredis.FakeRedis())
+    entries: list[Any] = [(birth(), ()), (birth("b"), (), None), None]
+    assert [type(outcome) for outcome in store.save_many(entries)] == [InvalidArgument, int, InvalidArgument]
 
 
 def test_urls_that_are_understood() -> None:
