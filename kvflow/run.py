@@ -19,6 +19,14 @@ class Status(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
 
+    # The same by the names that are stored and shown: Status.waiting is Status.WAITING.
+    running = RUNNING
+    suspended = SUSPENDED
+    waiting = WAITING
+    completed = COMPLETED
+    failed = FAILED
+    cancelled = CANCELLED
+
     @property
     def over(self) -> bool:
         """Whether its body has ended; it may still owe a message, and a failed run can be retried."""
