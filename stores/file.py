@@ -50,8 +50,7 @@ class FileStore(Store):
 
     def __init__(self, path: str | os.PathLike[str], clock: Clock | None = None, timeout: float = 5.0) -> None:
         check_platform()
-        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < float("inf"):
-            raise InvalidArgument(f"timeout is {timeout!r}: it must be a number of seconds above 0")
+        checks.check_options(1, timeout)
         self._clock = rules.reader(clock)
         self._timeout = timeout
         self._directory = Directory(_absolute(path))
@@ -105,7 +104,9 @@ class FileStore(Store):
         now, names = checks.clamp(now), checks.check_workflows(workflows)
         deadline = self._deadline()
         with self._directory.indexed(deadline) as index:
-            if next(index.due(now, self._clock(), names), None) is None:
+            clock = self._clock()
+            if next(index.due(now, clock, names), None) is None:
+                index.sweep(clock)
                 return []
         with self._directory.locks.all_stripes().held(deadline), self._directory.indexed(deadline) as index:
             taken = self._take(index, now, limit, lease, names)
@@ -267,7 +268,9 @@ class FileStore(Store):
                 runs.append(look.entry.read())
             else:
                 stale.append(pair)
-        index.births.drop(BIRTHS, stale, self._clock())
+        clock = self._clock()
+        index.births.drop(BIRTHS, stale, clock)
+        index.births.sweep(clock)
         return runs
 
     def _unlink(self, run_id: str, path: str, index: Index) -> None:

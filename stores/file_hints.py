@@ -119,6 +119,7 @@ class Hints:
         self._list = BucketList(f"{directory}/buckets")
         self._list.reset()
         self._open = OrderedDict[tuple[str, int], Bucket]()
+        self._empty = set[tuple[str, int]]()
         self.garbled = False
 
     def add(self, group: str, pair: Pair) -> None:
@@ -141,14 +142,14 @@ class Hints:
             self._bucket(group, number).append([_line("+", pair) for pair in of_bucket[1:]])
 
     def drop(self, group: str, pairs: Iterable[Pair], clock: int) -> None:
-        """Take hints away, and with the last one a bucket whose time has passed."""
+        """Take hints away, and with the last one a bucket whose time has passed by then."""
         self._read()
         for number, of_bucket in _by_bucket(pairs).items():
             if self._list.has(group, number):
                 bucket = self._bucket(group, number)
                 bucket.append(_line("-", pair) for pair in of_bucket if pair in bucket)
-                if not bucket and (number + 1) * WIDTH < clock:
-                    self._remove(group, number)
+                if not bucket and _end(number) < clock:
+                    self._remove([(group, number)])
                 else:
                     bucket.tidy()
 
@@ -164,10 +165,27 @@ class Hints:
         numbers = self._list.of.get(group, [])
         end = len(numbers) if before is None else bisect_right(numbers, before[0] // WIDTH)
         for at in range(end - 1, -1, -1):
-            yield from self._bucket(group, numbers[at]).descending(before)
+            bucket = self._bucket(group, numbers[at])
+            yield from bucket.descending(before)
+            if not bucket:
+                self._empty.add((group, numbers[at]))
+
+    def sweep(self, clock: int) -> None:
+        """Remove the buckets that were walked over in vain, if their time has passed; never during a walk.
+
+        A bucket is mostly emptied within its time, when there may be more to come, and nothing would be taken out of
+        it later: without this every walk would cost what ever was.
+        """
+        if not self._empty:
+            return
+        self._read()
+        passed = [key for key in self._empty if _end(key[1]) < clock and self._list.has(*key)]
+        self._empty.clear()
+        self._remove([key for key in passed if not self._bucket(*key)])
 
     def close(self) -> None:
         """Forget everything that was read."""
+        self._empty.clear()
         self._list.close()
         self._list.garbled = self.garbled = False
         while self._open:
@@ -181,10 +199,13 @@ class Hints:
         for number in self._list.of.get(group, ()):
             if number * WIDTH > until:
                 return
-            for time, run_id in self._bucket(group, number).ascending():
+            bucket = self._bucket(group, number)
+            for time, run_id in bucket.ascending():
                 if time > until:
                     return
                 yield time, run_id, group
+            if not bucket and _end(number) < until:
+                self._empty.add((group, number))
 
     def _bucket(self, group: str, number: int) -> Bucket:
         key = (group, number)
@@ -198,11 +219,14 @@ class Hints:
         self.garbled |= bucket.garbled
         return bucket
 
-    def _remove(self, group: str, number: int) -> None:
-        self._open.pop((group, number)).close()
-        with suppress(FileNotFoundError):
-            os.unlink(f"{self._group(group)}/{number}")
-        self._list.append([f"-\t{number}\t{group}"])
+    def _remove(self, buckets: list[tuple[str, int]]) -> None:
+        """Remove empty buckets: all that add to one do so under the index lock, and read the list first."""
+        for group, number in buckets:
+            if (bucket := self._open.pop((group, number), None)) is not None:
+                bucket.close()
+            with suppress(FileNotFoundError):
+                os.unlink(f"{self._group(group)}/{number}")
+        self._list.append([f"-\t{number}\t{group}" for group, number in buckets])
         self._list.tidy()
 
     def _group(self, group: str) -> str:
@@ -218,6 +242,11 @@ def _put(order: list[Pair], pair: Pair) -> None:
 
 def _line(sign: str, pair: Pair) -> str:
     return f"{sign}\t{pair[0]}\t{pair[1]}"
+
+
+def _end(number: int) -> int:
+    """When the time of a bucket has passed."""
+    return (number + 1) * WIDTH
 
 
 def _by_bucket(pairs: Iterable[Pair]) -> dict[int, list[Pair]]:

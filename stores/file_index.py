@@ -109,6 +109,10 @@ class Index:
         self.wakes.add(hint.workflow, (max(now, clock) + LATER, hint.run_id))
         self._drop(hint, None, clock)
 
+    def sweep(self, clock: int) -> None:
+        """Remove what is empty and past of what the last walk went over."""
+        self.wakes.sweep(clock)
+
     def close(self) -> None:
         """Forget everything that was read."""
         self.leases.close()

@@ -56,7 +56,7 @@ class Line:
             yield heapq.heappop(waiting)
 
     def mend(self) -> None:
-        """Take away the hints that were found stale, and put what cannot be read out of the way."""
+        """Take away what was found stale or empty, and put what cannot be read out of the way."""
         index = self._directory.index
         for hint in self._unreadable:
             index.defer(hint, self._now, self._clock)
@@ -67,6 +67,7 @@ class Line:
                 index.defer(hint, self._now, self._clock)
             else:
                 index.mend(hint, look and look.head, self._clock)
+        index.sweep(self._clock)
 
     def _follow(self, hint: Hint) -> Found | None:
         try:

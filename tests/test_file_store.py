@@ -292,6 +292,36 @@ def test_buckets_of_the_past_are_removed_when_they_are_empty(tmp_path: Path, sto
     assert FileStore(tmp_path / "store").due(2 * file_hints.WIDTH, 10) == ["again"]
 
 
+def test_buckets_emptied_in_their_own_time_are_removed_later(tmp_path: Path) -> None:
+    clock = FakeClock()
+    store, other = FileStore(tmp_path, clock), FileStore(tmp_path, clock)
+
+    def now() -> int:
+        return round(clock().timestamp() * 1000)
+
+    for number in range(20):
+        first = now()
+        store.save(birth("a", wake_at=first, created_at=first))
+        store.save(birth("other", wake_at=first, created_at=first, workflow="never claimed"))
+        mine = lease()
+        assert [run.run_id for run in (store, other)[number % 2].claim(first, 10, mine, ["w"])] == ["a"]
+        store.delete("a")
+        store.delete("other")
+        clock.advance(timedelta(milliseconds=2 * file_hints.WIDTH))
+        assert other.claim(now(), 10, lease(), ["w"]) == []
+        assert other.list(10) == []
+        assert not list(tmp_path.glob("index/wakes/w-*/*"))
+        assert not list(tmp_path.glob("index/births/all-*/*"))
+        store.save(birth("late", wake_at=first, created_at=first))
+        assert store.list(10) == other.list(10) != []
+        assert other.due(now(), 10) == store.due(now(), 10) == ["late"]
+        assert len(list(tmp_path.glob("index/wakes/w-*/*"))) == 1, "a bucket with a hint was removed"
+        other.delete("late")
+    assert store.due(now(), 10) == []
+    assert not list(tmp_path.glob("index/wakes/*/*"))
+    assert len((tmp_path / "index" / "wakes" / "buckets").read_text()) < 10_000
+
+
 # Dead heads
 
 
