@@ -35,7 +35,7 @@ from kvflow.stores.file_disk import BESIDE, at_the_edge, check_platform, file_na
 from kvflow.stores.file_hints import Pair
 from kvflow.stores.file_index import BIRTHS, Index
 from kvflow.stores.file_line import Line
-from kvflow.stores.file_run import Head, check_size
+from kvflow.stores.file_run import Head, check_size, remove
 
 _LISTED = 256
 """Heads read for a listing before others get their turn."""
@@ -79,7 +79,7 @@ class FileStore(Store):
         with self._directory.stripe(run_id).held(deadline) as stripes:
             stripe = stripes.of(file_name(run_id)[0])
             with self._directory.indexed(deadline) as index:
-                if not os.path.exists(path):
+                if not os.path.lexists(path):
                     return
                 stripe.note([self._directory.note(run_id)])
                 self._unlink(run_id, path, index)
@@ -276,7 +276,7 @@ class FileStore(Store):
     def _unlink(self, run_id: str, path: str, index: Index) -> None:
         """Remove a run's file, readable or not, and then what led to it."""
         look = self._readable(run_id)
-        os.unlink(path)
+        remove(path)
         with suppress(FileNotFoundError):
             os.unlink(f"{path}{BESIDE}")
         index.leases.drop([run_id])

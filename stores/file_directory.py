@@ -134,13 +134,13 @@ def _settle(runs: str, note: str) -> None:
     path = f"{runs}/{note}"
     with suppress(FileNotFoundError):
         os.unlink(f"{path}{BESIDE}")
-    file = RunFile.open(path)
-    if file is not None:
-        with file:
-            try:
+    try:
+        file = RunFile.open(path)
+        if file is not None:
+            with file:
                 file.settle()
-            except Corrupt as error:
-                _log.warning("a write that was not finished is left as it is: %s", error)
+    except Corrupt as error:
+        _log.warning("a write that was not finished is left as it is: %s", error)
     sync_directory(os.path.dirname(path))
 
 

@@ -118,7 +118,10 @@ def _heads(directory: str) -> Iterator[Head]:
 def _recovered(path: str) -> Head | None:
     """The head of a file; None of one that cannot be read, which harms no other."""
     try:
-        with RunFile(path, os.open(path, os.O_RDWR)) as file:
+        file = RunFile.open(path)
+        if file is None:
+            return None
+        with file:
             return file.recover()
     except Corrupt as error:
         _log.warning("a run is passed over: %s", error)

@@ -17,7 +17,9 @@ systems show what a power cut kept from the disk. Bytes that are there and wrong
 A birth, and a rewrite without the dead heads, is written beside and renamed: such a file is whole or not there.
 """
 
+import errno
 import os
+import stat
 import struct
 from collections.abc import Sequence
 from contextlib import suppress
@@ -46,6 +48,18 @@ _SECTOR = 512
 _TAIL = 4096
 _CHUNK = 2**24
 _DEAD = 2**16
+
+_OF_ONE = {
+    errno.EACCES,
+    errno.EIO,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENOTDIR,
+    errno.ENXIO,
+    errno.EPERM,
+    errno.ESPIPE,
+}
+"""What the system answers where one file is at fault, and others may well be read."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -87,6 +101,9 @@ class RunFile:
             return cls(path, os.open(path, os.O_RDWR))
         except FileNotFoundError:
             return None
+        except OSError as error:
+            _refuse(path, error)
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -181,12 +198,16 @@ class RunFile:
 
     def _read(self, start: int, length: int) -> bytes:
         """Bytes of the file, fewer where it ends before."""
-        data = os.pread(self.fd, length, start)
-        if len(data) < length:  # the kernel gives no more than 2 GiB at a time
-            parts = [data]
-            while part := os.pread(self.fd, length - sum(map(len, parts)), start + sum(map(len, parts))):
-                parts.append(part)
-            data = b"".join(parts)
+        try:
+            data = os.pread(self.fd, length, start)
+            if len(data) < length:  # the kernel gives no more than 2 GiB at a time
+                parts = [data]
+                while part := os.pread(self.fd, length - sum(map(len, parts)), start + sum(map(len, parts))):
+                    parts.append(part)
+                data = b"".join(parts)
+        except OSError as error:
+            _refuse(self.path, error)
+            raise
         return data
 
     def _header(self, data: bytes) -> tuple[bytes, int]:
@@ -248,6 +269,26 @@ def born(entry: Entry, new: Sequence[bytes]) -> Head:
 def write_birth(path: str, head: Head, new: Sequence[bytes]) -> RunFile:
     """Write a new run's file beside its place, into which ``put`` brings it once it is synced."""
     return RunFile(path, write_beside(path, _file(head, new)))
+
+
+def remove(path: str) -> None:
+    """Remove a run's file, readable or not; what was put in its place and is no file is not ours to remove."""
+    try:
+        os.unlink(path)
+    except OSError as error:
+        if stat.S_ISDIR(os.lstat(path).st_mode):
+            raise Corrupt(f"{path} is a directory in the place of a run's file: move it away") from error
+        raise
+
+
+def _refuse(path: str, error: OSError) -> None:
+    """Blame the one file if it is at fault: whatever keeps the directory from being read is not about one run."""
+    if error.errno in _OF_ONE:
+        os.lstat(path)
+        raise Corrupt(
+            f"{path}: {os.strerror(error.errno)}; it is left as it is: "
+            "have a file there that this user may read and write, or restore it from a backup"
+        ) from error
 
 
 def check_size(run_id: str, snapshot: bytes, new: Sequence[bytes]) -> None:

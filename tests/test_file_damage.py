@@ -1,6 +1,9 @@
 """A FileStore's run files that were torn, cut, or garbled: what is missing at the end is cut, what is wrong is kept."""
 
+import errno
 import os
+import shutil
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,7 +12,7 @@ import pytest
 from kvflow.errors import Corrupt, StoreUnavailable
 from kvflow.stores import FileStore, file_directory
 from kvflow.stores.file_run import RunFile
-from kvflow.testing.runs import MINUTE, after, birth, expire, get, hold, lease, refused, waiting
+from kvflow.testing.runs import MINUTE, birth, expire, get, lease, refused, running, waiting
 
 
 @pytest.fixture
@@ -255,15 +258,110 @@ def test_a_bad_file_can_be_deleted(store: FileStore, root: Path) -> None:
     assert store.list(10) == [birth()]
 
 
-def test_a_file_that_may_not_be_read_is_unavailable(store: FileStore, root: Path) -> None:
+def a_directory(path: Path) -> None:
+    path.mkdir()
+
+
+def a_loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def a_link_through_a_file(path: Path) -> None:
+    (path.parent / "file").touch()
+    path.symlink_to("file/below")
+
+
+def a_socket(path: Path) -> None:
+    os.mknod(path, 0o600 | stat.S_IFSOCK)
+
+
+def a_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("put", [a_directory, a_loop, a_link_through_a_file, a_socket, a_pipe])
+def test_what_is_no_file_is_in_nobodys_way(
+    store: FileStore, root: Path, caplog: pytest.LogCaptureFixture, put: Callable[[Path], None]
+) -> None:
+    mine = lease()
     store.save(waiting())
+    store.save(running("held"), lease=mine)
+    store.save(birth("good"))
     path = the_file(root)
     path.unlink()
-    path.mkdir()
-    with refused(StoreUnavailable, saying=str(path)):
-        store.load("a")
-    path.rmdir()
+    put(path)
+    for call in (
+        lambda: store.load("a"),
+        lambda: store.acquire("a", lease()),
+        lambda: store.post("a", b"event", 5),
+        lambda: store.save(birth()),
+    ):
+        with refused(Corrupt, saying=str(path)):
+            call()
+    stripe = root / "locks" / f"stripe-{path.parent.name}"
+    stripe.write_bytes(b"1" + file_directory.Directory(str(root)).note("a").encode() + b"\n\n")
+    assert [run.run_id for run in store.list(10)] == ["held", "good"]
+    assert store.renew({"a": "token", "held": mine.token}, MINUTE) == {"held"}
+    assert store.next_wake() == 1000
+    shutil.rmtree(root / "index")
+    again = FileStore(root)
+    assert again.due(1000, 10) == ["good"]
+    assert [run.run_id for run in again.claim(1000, 10, lease())] == ["good"]
+    assert str(path) in caplog.text
+    if put is a_directory:
+        with refused(Corrupt, saying=str(path)):
+            store.delete("a")
+        path.rmdir()
+    store.delete("a")
     assert store.load("a") is None
-    mine = lease()
-    store.save(birth(), lease=mine)
-    assert hold(store)[1] == after(birth(), version=1)
+    store.save(birth())
+    assert get(store) == birth()
+
+
+def test_a_disk_that_fails_under_one_file_is_in_nobodys_way(
+    store: FileStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.save(birth())
+    store.save(birth("good"))
+    bad, read = the_file(root).stat().st_ino, os.pread
+
+    def fail(fd: int, length: int, start: int) -> bytes:
+        if os.fstat(fd).st_ino == bad:
+            raise OSError(errno.EIO, "the disk failed")
+        return read(fd, length, start)
+
+    monkeypatch.setattr(os, "pread", fail)
+    with refused(Corrupt, saying=str(the_file(root))):
+        store.load("a")
+    assert store.due(1000, 10) == ["good"]
+    monkeypatch.undo()
+    assert get(store) == birth()
+
+
+def test_a_directory_that_may_not_be_read_is_unavailable(store: FileStore, root: Path) -> None:
+    store.save(birth())
+    part = the_file(root).parent
+    part.rename(root / "away")
+    part.touch()
+    for call in (lambda: store.load("a"), lambda: store.due(1000, 10), lambda: store.list(10)):
+        with refused(StoreUnavailable, saying=str(part)):
+            call()
+    part.unlink()
+    (root / "away").rename(part)
+    assert store.due(1000, 10) == ["a"]
+
+
+def test_too_many_open_files_blame_no_run(store: FileStore, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.save(birth())
+    path, opened = str(the_file(root)), os.open
+
+    def fail(file: str, flags: int, mode: int = 0o777) -> int:
+        if file == path:
+            raise OSError(errno.EMFILE, "too many", file)
+        return opened(file, flags, mode)
+
+    monkeypatch.setattr(os, "open", fail)
+    with refused(StoreUnavailable, saying="ulimit"):
+        store.due(1000, 10)
+    monkeypatch.undo()
+    assert store.due(1000, 10) == ["a"]
