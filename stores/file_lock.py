@@ -106,9 +106,7 @@ class Lock:
                 return
 
     def _late(self, holder: str) -> StoreUnavailable:
-        return StoreUnavailable(
-            f"{self._path} is held by {holder}: it may be stopped or very slow; nothing was written"
-        )
+        return StoreUnavailable(f"{self._path} is held by {holder}: it may be stopped or very slow; call again")
 
 
 class Stripe(Lock):

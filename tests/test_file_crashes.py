@@ -23,7 +23,7 @@ import pytest
 
 from kvflow.errors import KvflowError, StoreUnavailable
 from kvflow.run import Lease, Status, StoredRun
-from kvflow.stores import FileStore, MemoryStore, file_recovery, file_run
+from kvflow.stores import FileStore, MemoryStore, file_disk, file_recovery, file_run
 from kvflow.testing import FakeClock
 from kvflow.testing.runs import MINUTE, after, birth, get, hold, lease, refused, running, until
 
@@ -283,6 +283,30 @@ def test_a_stopped_process_keeps_nobody_waiting_for_ever(root: Path) -> None:
         assert said.recv() == "done"
     assert get(store).version == 2
     assert store.load("b") is None
+
+
+def test_a_save_that_is_kept_from_its_second_half_says_nothing_false(
+    root: Path, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = lease()
+    store.save(running(), lease=mine)
+    impatient, sync = FileStore(root, timeout=0.2), file_run.RunFile.sync
+    taken = list[int]()
+
+    def sync_and_lose_the_lock(file: file_run.RunFile) -> None:
+        sync(file)
+        taken.append(os.open(root / "locks" / "index", os.O_RDWR))
+        file_disk.lock(taken[0])
+
+    monkeypatch.setattr(file_run.RunFile, "sync", sync_and_lose_the_lock)
+    with pytest.raises(StoreUnavailable) as told:
+        impatient.save(birth(version=2), lease=mine)
+    monkeypatch.undo()
+    os.close(taken[0])
+    assert "nothing was written" not in str(told.value)
+    assert "call again" in str(told.value)
+    assert get(store).version == 2
+    impatient.save(birth(version=2), lease=mine)
 
 
 def test_a_thread_that_hangs_keeps_the_others_waiting_no_longer_than_the_timeout(root: Path) -> None:
