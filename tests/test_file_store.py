@@ -133,6 +133,7 @@ def test_it_works_again_after_close(store: FileStore) -> None:
 
 
 def test_a_store_that_is_dropped_gives_its_files_back(tmp_path: Path) -> None:
+    gc.collect()  # what tests before this one dropped is none of its business
     before = len(os.listdir("/dev/fd"))
     for _ in range(5):
         store = FileStore(tmp_path)
@@ -140,7 +141,7 @@ def test_a_store_that_is_dropped_gives_its_files_back(tmp_path: Path) -> None:
         store.save_many([(birth(f"run {number}"), (), None) for number in range(20)])
         del store
     gc.collect()
-    assert len(os.listdir("/dev/fd")) == before
+    assert len(os.listdir("/dev/fd")) <= before
 
 
 def test_few_files_are_kept_open(store: FileStore) -> None:
