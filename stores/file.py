@@ -290,7 +290,11 @@ def _absolute(path: str | os.PathLike[str]) -> str:
         text = os.fspath(path)
     except TypeError:
         text = None
-    if not isinstance(text, str) or not text or "\0" in text:
+    try:
+        fits = isinstance(text, str) and bool(text) and b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        fits = False
+    if text is None or not fits:
         raise InvalidArgument(f"path is {path!r}: it must be the path of a directory")
     return os.path.abspath(text)
 

@@ -9,6 +9,7 @@ its place. Only then is anybody told, so a change is either on the disk or nobod
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Generic, TypeVar, cast
 
@@ -23,6 +24,9 @@ _log = logging.getLogger("kvflow.stores")
 
 ROUND = 64
 """The most runs changed at once: each holds an open file."""
+
+MANY, SIDE_BY_SIDE = 4, 16
+"""From how many files on they are synced side by side, and how many at most: below, a thread costs what it saves."""
 
 Result = TypeVar("Result")
 
@@ -96,8 +100,7 @@ class Round(Generic[Result]):
         with self._directory.indexed(deadline) as self._index:
             self._each(self._changes, self._decide)
         self._each(self._births, self._write_birth)
-        self._each(self._births, self._sync)
-        self._each(self._appended, self._sync)
+        self._sync_all([*self._births, *self._appended])
         if self._births or self._rested:
             with self._directory.indexed(deadline) as self._index:
                 self._each(self._births, self._put)
@@ -163,6 +166,15 @@ class Round(Generic[Result]):
         """Bring what was written to the disk."""
         if change.file is not None:
             change.file.sync()
+
+    def _sync_all(self, changes: Sequence[Change[Result]]) -> None:
+        """Side by side, for a file system makes one commit of what it is asked to sync at the same time."""
+        if len(changes) < MANY:
+            self._each(changes, self._sync)
+            return
+        with ThreadPoolExecutor(min(len(changes), SIDE_BY_SIDE), "kvflow-sync") as threads:
+            for synced in [threads.submit(self._each, [change], self._sync) for change in changes]:
+                synced.result()
 
     def _put(self, change: Change[Result]) -> None:
         """Put a birth in its place."""

@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import stat
 import weakref
 from contextlib import suppress
 from functools import partial
@@ -15,6 +16,8 @@ from kvflow.stores.file_index import Index
 from kvflow.stores.file_lock import STRIPES, Locks, Stripes
 from kvflow.stores.file_recovery import SUFFIX, check_format, is_current, rebuild, write_format
 from kvflow.stores.file_run import Head, RunFile
+
+_OTHERS, _WRITING_OTHERS = 0o077, 0o022
 
 _log = logging.getLogger("kvflow.stores")
 _opened = weakref.WeakSet["Directory"]()
@@ -48,6 +51,7 @@ class Directory:
                 write_format(self.root)
             if not is_current(self.root):
                 rebuild(self.root, self.index)
+        _tell_who_else(self.root)
 
     def indexed(self, deadline: float) -> "Indexed":
         """Hold the index lock, to be given back by ``with``."""
@@ -121,6 +125,15 @@ class Indexed:
                 self._directory.index.close()
         finally:
             self._directory.locks.index.give_back()
+
+
+def _tell_who_else(root: str) -> None:
+    """Say who else may read or change what lies here: only what we make ourselves is its owner's alone."""
+    if (mode := stat.S_IMODE(os.stat(root).st_mode)) & _WRITING_OTHERS:
+        _log.warning("%s has mode %o: others may take runs away, or put other ones there; chmod go-w it", root, mode)
+    for path in (f"{root}/runs", f"{root}/index", f"{root}/locks", f"{root}/leases"):
+        if (mode := stat.S_IMODE(os.stat(path).st_mode)) & _OTHERS:
+            _log.warning("%s has mode %o: others than its owner may use it; chmod -R go-rwx %s", path, mode, root)
 
 
 def check_id(file: RunFile, head: Head, run_id: str) -> None:

@@ -7,6 +7,7 @@ that was made or removed, ``sync_directory`` of the directory that holds it.
 import errno
 import os
 import re
+import stat
 import subprocess
 import sys
 import uuid
@@ -22,6 +23,7 @@ from kvflow.errors import InvalidArgument, NotSupported, StoreUnavailable
 
 FILE_MODE, DIRECTORY_MODE = 0o600, 0o700
 BESIDE = ".new"
+_SMALL = 4096
 
 Params = ParamSpec("Params")
 Result = TypeVar("Result")
@@ -71,10 +73,7 @@ def unavailable(error: OSError) -> StoreUnavailable:
 def make_root(path: str) -> None:
     """Make the store's directory, and those above it, where they are missing."""
     try:
-        parent, name = os.path.split(path)
-        os.makedirs(parent, exist_ok=True)
-        if name:
-            make_directories(parent, [name])
+        _make_with_parents(path)
         os.listdir(path)
     except _MISPLACED as error:
         raise InvalidArgument(
@@ -83,12 +82,26 @@ def make_root(path: str) -> None:
         ) from error
 
 
+def _make_with_parents(path: str) -> None:
+    parent, name = os.path.split(path)
+    if name:
+        if not os.path.lexists(parent):
+            _make_with_parents(parent)
+        make_directories(parent, [name])
+
+
+def make_directory(path: str) -> None:
+    """Make a directory that its owner alone may enter, whatever the umask; not yet synced."""
+    os.mkdir(path, DIRECTORY_MODE)
+    os.chmod(path, DIRECTORY_MODE)
+
+
 def make_directories(parent: str, names: Iterable[str]) -> None:
     """Make directories in another, durably; nothing of what is there."""
     made = False
     for name in names:
         try:
-            os.mkdir(f"{parent}/{name}", DIRECTORY_MODE)
+            make_directory(f"{parent}/{name}")
         except FileExistsError:
             if not os.path.isdir(f"{parent}/{name}"):
                 raise
@@ -96,6 +109,19 @@ def make_directories(parent: str, names: Iterable[str]) -> None:
             made = True
     if made:
         sync_directory(parent)
+
+
+def open_private(path: str, flags: int = 0) -> int:
+    """Open a file, made where it is missing: its owner's alone whatever the umask, and none that a link leads to."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | flags, FILE_MODE)
+    try:
+        if stat.S_IMODE(os.fstat(fd).st_mode) != FILE_MODE:
+            os.fchmod(fd, FILE_MODE)
+    except OSError as error:
+        os.close(fd)
+        error.filename = path
+        raise
+    return fd
 
 
 def sync(fd: int) -> None:
@@ -136,12 +162,14 @@ def write_whole(fd: int, data: bytes, at: int) -> None:
 def write_beside(path: str, data: bytes) -> int:
     """Write a whole file beside the one whose place it is to take; gives it open, not yet synced."""
     beside = f"{path}{BESIDE}"
-    fd = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC, FILE_MODE)
+    with suppress(FileNotFoundError):  # of a write that was not finished, or a link to what is not ours
+        os.unlink(beside)
+    fd = open_private(beside, os.O_EXCL)
     try:
         write_whole(fd, data, 0)
     except OSError as error:
         os.close(fd)
-        with suppress(OSError):  # what is left beside is overwritten by the next one
+        with suppress(OSError):  # what is left beside is taken away by the next one
             os.unlink(beside)
         error.filename = path
         raise
@@ -167,12 +195,18 @@ def replace_file(path: str, data: bytes, durable: bool = True) -> None:
 
 
 def read_file(path: str) -> bytes | None:
-    """All of a file; None where there is none."""
+    """A small file of which nobody waits for more; None where there is none."""
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
+    try:
+        return os.read(fd, _SMALL)
+    except OSError as error:
+        error.filename = path
+        raise
+    finally:
+        os.close(fd)
 
 
 @lru_cache(4096)

@@ -20,7 +20,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
-from kvflow.stores.file_disk import DIRECTORY_MODE, file_name
+from kvflow.stores.file_disk import file_name, make_directory
 from kvflow.stores.file_lines import Lines, append_blindly
 
 WIDTH = 1_000_000
@@ -128,7 +128,7 @@ class Hints:
         self._read()
         if not self._list.has(group, number):
             with suppress(FileExistsError):
-                os.mkdir(self._group(group), DIRECTORY_MODE)
+                make_directory(self._group(group))
             self._list.append([f"+\t{number}\t{group}"])
         if (group, number) not in self._open:
             append_blindly(f"{self._group(group)}/{number}", _line("+", pair))

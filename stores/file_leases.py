@@ -16,8 +16,12 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
+from kvflow.checks import LATEST
 from kvflow.stores.file_hints import Pair
 from kvflow.stores.file_lines import Lines
+
+_MOST = 2 * LATEST
+"""An expiry is a time and a ttl, each of which may be the last there is."""
 
 
 class Held(Struct, frozen=True):
@@ -43,7 +47,7 @@ class Leases(Lines):
         for fields in lines:
             if fields[0] == "+":
                 _, expires, attempt, change, birth, token, workflow, run_id = fields
-                held = Held(run_id, workflow, token, int(expires), int(attempt), birth, int(change))
+                held = Held(run_id, workflow, token, _count(expires), _count(attempt), birth, _count(change))
                 self._drop(run_id)
                 self.of[run_id] = held
                 order, pair = self._order.setdefault(workflow, []), (held.expires, run_id)
@@ -82,6 +86,14 @@ class Leases(Lines):
             del order[bisect_left(order, (held.expires, run_id))]
             if not order:
                 del self._order[held.workflow]
+
+
+def _count(text: str) -> int:
+    """A number as it was written; ValueError for one that no head could take."""
+    number = int(text)
+    if not 0 <= number <= _MOST:
+        raise ValueError(text)
+    return number
 
 
 def line(held: Held) -> str:

@@ -12,7 +12,7 @@ other file can get the same inode number, and a change of that number says to re
 import os
 from collections.abc import Iterable
 
-from kvflow.stores.file_disk import FILE_MODE, replace_file, write_whole
+from kvflow.stores.file_disk import open_private, replace_file, write_whole
 
 _REWRITE = 1000
 
@@ -57,7 +57,7 @@ class Lines:
             return
         if self._fd < 0 or found.st_ino != self._inode or found.st_size < self._at:
             self.close()
-            self._fd = os.open(self.path, os.O_RDWR)
+            self._fd = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW)
             self._inode = os.fstat(self._fd).st_ino
         if found.st_size > self._at:
             self._feed(os.pread(self._fd, found.st_size - self._at, self._at))
@@ -68,7 +68,7 @@ class Lines:
         if not text:
             return
         if self._fd < 0:
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+            self._fd = open_private(self.path)
             self._inode = os.fstat(self._fd).st_ino
         size = os.fstat(self._fd).st_size
         _append(self._fd, text if size == self._at else b"\n" + text, size, self.path)
@@ -123,7 +123,7 @@ class Lines:
 
 def append_blindly(path: str, line: str) -> None:
     """Add a line to a file of which nobody here has read the rest."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+    fd = open_private(path)
     try:
         size = os.fstat(fd).st_size
         whole = size == 0 or os.pread(fd, 1, size - 1) == b"\n"

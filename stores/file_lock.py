@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Self
 
 from kvflow.errors import StoreUnavailable
-from kvflow.stores.file_disk import FILE_MODE, lock, unlock
+from kvflow.stores.file_disk import lock, open_private, unlock
 
 STRIPES = "0123456789abcdef"
 """The first digit of a run's digest names its stripe, and the directory that its file lies in."""
@@ -48,7 +48,7 @@ class Lock:
         self._take_mutex(deadline)
         try:
             if self._fd < 0:
-                self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+                self._fd = open_private(self._path)
             self._wait(deadline)
         except BaseException:
             self._mutex.release()

@@ -16,11 +16,11 @@ from operator import attrgetter
 
 import msgspec
 
-from kvflow.errors import Corrupt, SchemaTooNew
+from kvflow.errors import UNDECODABLE, Corrupt, SchemaTooNew
 from kvflow.rules import Entry
 from kvflow.stores.file_disk import (
-    DIRECTORY_MODE,
     boot,
+    make_directory,
     read_file,
     replace_file,
 )
@@ -50,7 +50,7 @@ def check_format(root: str) -> bool:
         return False
     try:
         found = msgspec.json.decode(written, type=_Format).kvflow
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise Corrupt(f'{path} is garbled ({error}): it must be {{"kvflow": {SCHEMA}}}') from error
     if found > SCHEMA:
         raise SchemaTooNew(f"{path} says schema {found} and this kvflow knows {SCHEMA}: use the newer kvflow")
@@ -80,7 +80,7 @@ def rebuild(root: str, index: Index) -> None:
     with suppress(FileNotFoundError):
         shutil.rmtree(f"{root}/index")
     for directory in ("index", "index/wakes", "index/births"):
-        os.mkdir(f"{root}/{directory}", DIRECTORY_MODE)
+        make_directory(f"{root}/{directory}")
     held = list[tuple[Head, Entry]]()
     for batch in _batches(_heads(f"{root}/runs")):
         states = [(head, index.current(head)) for head in batch]

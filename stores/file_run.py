@@ -19,6 +19,7 @@ A birth, and a rewrite without the dead heads, is written beside and renamed: su
 
 import errno
 import os
+import re
 import stat
 import struct
 from collections.abc import Sequence
@@ -29,8 +30,9 @@ from zlib import crc32
 import msgspec
 from msgspec import Struct
 
-from kvflow.errors import Corrupt, TooLarge
-from kvflow.rules import Entry
+from kvflow import checks
+from kvflow.errors import UNDECODABLE, Corrupt, InvalidArgument, TooLarge
+from kvflow.rules import Entry, check_sound
 from kvflow.stores.file_disk import replace_file, sync, write_beside, write_whole
 
 LARGEST = 2**28
@@ -44,6 +46,7 @@ _TRAILER = struct.Struct("<III4s")
 _LENGTH = _HEAD_LENGTH = struct.Struct("<I")
 _FILE, _FRAME, _END = b"kvflow1\n", b"\nKVf", b"fVK\n"
 
+_BIRTH = re.compile("[0-9a-f]{16}")
 _SECTOR = 512
 _TAIL = 4096
 _CHUNK = 2**24
@@ -98,7 +101,7 @@ class RunFile:
     def open(cls, path: str) -> Self | None:
         """The file of a run; None where there is none."""
         try:
-            return cls(path, os.open(path, os.O_RDWR))
+            return cls(path, os.open(path, os.O_RDWR | os.O_NOFOLLOW))
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -253,9 +256,15 @@ class RunFile:
 
     def _decode(self, packed: bytes) -> Head:
         try:
-            return _decoder.decode(packed)
-        except msgspec.DecodeError as error:
+            head = _decoder.decode(packed)
+            check_sound(head.entry, head.entry.run.run_id)
+            checks.check_count("change", head.change)
+            checks.check_count("living", head.living)
+        except (*UNDECODABLE, InvalidArgument) as error:
             raise self._corrupt(f"its head does not decode ({error})") from error
+        if not _BIRTH.fullmatch(head.birth):
+            raise self._corrupt(f"its birth is {head.birth[:40]!r}")
+        return head
 
     def _corrupt(self, why: str) -> Corrupt:
         return Corrupt(f"{self.path}: {why}; it is left as it is, to be restored from a backup or deleted")

@@ -95,7 +95,7 @@ class MySQLStore(Store):
 
     def schema(self) -> str:
         """The DDL that a first use would run, for a team's own migrations."""
-        return "".join(f"{statement};\n" for statement in mysql_schema.definitions(self._prefix))
+        return mysql_schema.ddl(self._prefix)
 
     def save(self, run: StoredRun, new: Sequence[bytes] = (), lease: Lease | None = None) -> int:
         checks.check_save(run, new, lease)
@@ -151,7 +151,7 @@ class MySQLStore(Store):
         checks.check_records([record])
         now = checks.clamp(now)
         answers = self._call(lambda session: session.run(self._sql.post(run_id, record, now, wake)))
-        return answers[1].changed > 0
+        return _has_written(answers)
 
     def save_many(self, saves: Iterable[checks.Save]) -> Outcomes:
         entries = list(saves)
@@ -223,7 +223,7 @@ class MySQLStore(Store):
     def _save(self, session: Session, run: StoredRun, new: Sequence[bytes], lease: Lease | None) -> int:
         if run.seen == 0 if run.version == 1 else len(new) <= FEW:
             with _unless_born(session, run):
-                if _is_saved(session.run(self._sql.save(run, new, lease, session.room))):
+                if _has_written(session.run(self._sql.save(run, new, lease, session.room))):
                     return 0
         for _ in range(_TRIES):
             with _unless_born(session, run):
@@ -442,9 +442,9 @@ def _unless_born(session: Session, run: StoredRun) -> Generator[None]:
         session.settle()
 
 
-def _is_saved(answers: Sequence[Answer]) -> bool:
-    """Whether the head was written: its own statement is the first, or the one after BEGIN."""
-    return answers[1 if len(answers) > 1 else 0].changed > 0
+def _has_written(answers: Sequence[Answer]) -> bool:
+    """Whether the head was written; without it, no other statement of its packet writes anything."""
+    return any(answer.changed > 0 for answer in answers)
 
 
 def _read(session: Session, statements: Sequence[str]) -> StoredRun | None:

@@ -74,6 +74,23 @@ CREATE TABLE IF NOT EXISTS {prefix}_schema (
     ]
 
 
+def ddl(prefix: str) -> str:
+    """All that the store needs, to be run as often as one likes."""
+    return "".join(f"{statement};\n" for statement in definitions(prefix))
+
+
+def drop(session: Session, prefix: str) -> None:
+    """Take the tables away, and all runs with them; records first, for they refer to runs.
+
+    Where there are none, no right to drop any is needed.
+    """
+    ours = ", ".join(f"'{prefix}_{table}'" for table in ("log", "runs", "schema"))
+    if session.ask(
+        f"SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name IN ({ours})"
+    ):
+        session.run([f"DROP TABLE IF EXISTS {prefix}_log, {prefix}_runs, {prefix}_schema"])
+
+
 def prepare(session: Session, prefix: str) -> None:
     """Make the tables unless they are there; refuse those of a newer kvflow."""
     version = _stored_version(session, prefix)

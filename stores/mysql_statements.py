@@ -7,8 +7,9 @@ What holds in every statement:
 - It is valid on MySQL 8.0 to 9 and MariaDB from 10.6 on alike: no user variables, no ``RETURNING``.
 - An assignment reads no column that an earlier one of the same UPDATE has written, for servers and
   modes differ in whether it would see the old value or the new one.
-- A statement that depends on an UPDATE in the same packet asks for its ``ROW_COUNT()``. Each such UPDATE
-  changes something where it matches, so this is the same with ``FOUND_ROWS`` as without.
+- A statement that depends on an UPDATE in the same packet asks for its ``LAST_INSERT_ID()``, which is 0 before and the
+  row's id where it has matched. Not for its ``ROW_COUNT()``: once a client is gone in mid-packet, MariaDB goes on with
+  the packet, and may say 0 where a row was changed.
 - Where several rows are locked, they are found by an index that is named, never by a scan that could wait
   for a row that nobody asked for.
 - The clock is the server's UTC, whatever the time zone of the session.
@@ -25,6 +26,9 @@ from kvflow.stores.mysql_parts import in_parts
 CLOCK = "TIMESTAMPDIFF(MICROSECOND, DATE'1970-01-01', UTC_TIMESTAMP(3)) DIV 1000"
 
 BEGIN, COMMIT, SKIP = "BEGIN", "COMMIT", "SKIP LOCKED"
+
+FORGET = "DO LAST_INSERT_ID(0)"
+"""Before an UPDATE that is asked which row it has matched."""
 
 EXPIRED, WOKEN = 0, 1
 """The two ways to be due, in the order in which they are served."""
@@ -98,8 +102,9 @@ class Statements:
         head = self._birth(run, new, lease) if run.version == 1 else self._rewrite(run, new, lease)
         if not new:
             return [head]
-        records = self._first(new, room) if run.version == 1 else self._append(run.seen, new)
-        return [BEGIN, head, *records, COMMIT]
+        if run.version == 1:
+            return [BEGIN, head, *self._first(new, room), COMMIT]
+        return [FORGET, BEGIN, head, *self._append(run.seen, new), COMMIT]
 
     def _birth(self, run: StoredRun, new: Sequence[bytes], lease: Lease | None) -> str:
         held = lease if run.status is Status.RUNNING else None
@@ -135,7 +140,7 @@ class Statements:
         """
         for seq, record in enumerate(new, seen):
             columns = f"(id, seq, record) SELECT LAST_INSERT_ID(), {seq}, {_bytes(record)}"
-            yield f"INSERT INTO {self._log} {columns} FROM DUAL WHERE ROW_COUNT() > 0"
+            yield f"INSERT INTO {self._log} {columns} FROM DUAL WHERE LAST_INSERT_ID() > 0"
 
     def post(self, run_id: str, record: bytes, now: int, wake: bool) -> list[str]:
         """One record more for a run that is not over; the head's statement changes nothing where there is none."""
@@ -145,14 +150,15 @@ class Statements:
             woken = f"IF(status = 'waiting' OR token IS NOT NULL, {woken}, wake_at)"
         run = f"run_id = {_text(run_id)}"
         update = (
-            f"UPDATE {self._runs} SET wake_at = {woken}, log_bytes = log_bytes + {len(record)}, records = records + 1"
+            f"UPDATE {self._runs} SET wake_at = {woken}, log_bytes = log_bytes + {len(record)},"
+            f" records = IF(LAST_INSERT_ID(id), records + 1, NULL)"
             f" WHERE {run} AND status IN ('running', 'suspended', 'waiting')"
         )
         insert = (
             f"INSERT INTO {self._log} (id, seq, record) SELECT id, records - 1, {_bytes(record)} FROM {self._runs}"
-            f" WHERE {run} AND ROW_COUNT() > 0"
+            " WHERE id = LAST_INSERT_ID()"
         )
-        return [BEGIN, update, insert, COMMIT]
+        return [FORGET, BEGIN, update, insert, COMMIT]
 
     def head(self, run_id: str) -> str:
         return f"{self._head_where} r.run_id = {_text(run_id)}"

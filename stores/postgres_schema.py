@@ -65,6 +65,11 @@ def ddl(prefix: str) -> str:
     return "".join(sql + ";\n" for sql in _statements(prefix))
 
 
+def drop(server: Server, prefix: str) -> None:
+    """Take the tables away, and all runs with them."""
+    server.write(Statement(f"DROP TABLE IF EXISTS {prefix}_run, {prefix}_log, {prefix}_schema")())
+
+
 def ensure(server: Server, prefix: str) -> None:
     """Make the tables where there are none; refuse those of a newer kvflow."""
     found = Statement(

@@ -94,9 +94,16 @@ class Through:
             return replies
 
     def setting(self, name: str, key: bytes) -> bytes | str | None:
-        node = {"target_nodes": self._client.get_node_from_key(key.decode())} if self._clustered else {}
-        told: dict[Any, Any] = self._client.config_get(name, **node)
-        return told.get(name) or told.get(name.encode())
+        told: dict[Any, Any] = self._client.config_get(name, **self._node(key))
+        return told.get(name, told.get(name.encode()))
+
+    def info(self, section: str, key: bytes) -> dict[str, str | None]:
+        """What the server that holds this key tells of itself."""
+        told: dict[str, Any] = self._client.info(section, **self._node(key))
+        return {name: str(value) for name, value in told.items()}
+
+    def _node(self, key: bytes) -> dict[str, Any]:
+        return {"target_nodes": self._client.get_node_from_key(key.decode())} if self._clustered else {}
 
     def start_over(self) -> None:
         """Nothing: the client sees to that."""

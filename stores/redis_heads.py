@@ -30,6 +30,7 @@ class Head(NamedTuple):
     event: str
 
 
+_DIGITS = 18  # more than any log needs; Python refuses to read a number of thousands
 _RECORDS, _BYTES = Head._fields.index("records"), Head._fields.index("bytes")
 
 
@@ -84,7 +85,7 @@ def decode(run_id: bytes, lines: bytes | None, snapshot: bytes | None, log: Sequ
 def extent(lines: bytes) -> tuple[int, int]:
     """How many records a head that a script has read counts, and how many bytes they are."""
     head = lines.split(b"\n")
-    return int(head[_RECORDS]), int(head[_BYTES])
+    return int(head[_RECORDS][:_DIGITS]), int(head[_BYTES][:_DIGITS])
 
 
 def _check_digits(text: str) -> None:

@@ -144,8 +144,14 @@ class Queue:
             return []
         due: list[int]
         due, bad = self._server.run(DUE, keys_of(self._keys, entries), (now, len(line.expired), b"\t".join(entries)))
+        sound: Ids = []
+        for at in due:
+            try:
+                sound.append(name(entries[at - 1]).decode())
+            except UnicodeDecodeError:
+                bad.append((at, b"its id is no text"))
         report(entries, bad)
-        return [name(entries[at - 1]).decode() for at in due]
+        return sound
 
     def _take(self, line: Line, now: int, lease: Lease, claimed: _Claimed) -> int:
         """Take the runs of a line that become ours. Gives how many went to others or were not looked at."""

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import unquote
 
 from kvflow.checks import check_options, check_prefix
 from kvflow.errors import InvalidArgument, UnknownScheme
@@ -26,11 +25,16 @@ def open_store(
     """
     check_prefix(prefix)
     check_options(pool_size, timeout)
-    scheme = _scheme_of(url)
+    return factory_of(url)(url, prefix=prefix, pool_size=pool_size, timeout=timeout, **options)
+
+
+def factory_of(url: str) -> Factory:
+    """What makes the store that ``url`` names: unlike its scheme, another process need not have registered it."""
+    scheme = scheme_of(url)
     factory = _factories.get(scheme)
     if factory is None:
         raise UnknownScheme(f"no store for {scheme + ':'!r}: the schemes are {', '.join(sorted(_factories))}")
-    return factory(url, prefix=prefix, pool_size=pool_size, timeout=timeout, **options)
+    return factory
 
 
 def register_scheme(scheme: str, factory: Factory) -> None:
@@ -40,18 +44,25 @@ def register_scheme(scheme: str, factory: Factory) -> None:
     _factories[scheme] = factory
 
 
-def _scheme_of(url: str) -> str:
+def is_known(url: str) -> bool:
+    """Whether a store is registered for the scheme of this URL."""
+    scheme, colon, _ = url.partition(":")
+    return bool(colon) and scheme.lower() in _factories
+
+
+def scheme_of(url: str) -> str:
+    """The scheme of a URL, in lower case."""
     if not isinstance(url, str):
         raise InvalidArgument(f"the URL is {type(url).__name__}: it must be a string such as 'redis://localhost'")
     scheme, colon, _ = url.partition(":")
     if not colon or not _SCHEME.fullmatch(scheme.lower()):
         raise UnknownScheme(
-            f"{_redacted(url)!r} has no scheme: it must begin with one of {', '.join(sorted(_factories))}"
+            f"{redacted(url)!r} has no scheme: it must begin with one of {', '.join(sorted(_factories))}"
         )
     return scheme.lower()
 
 
-def _redacted(url: str) -> str:
+def redacted(url: str) -> str:
     """The URL without a password, fit for messages and logs."""
     return re.sub(r"(?s).*@", "***@", url.partition("?")[0])
 
@@ -82,18 +93,10 @@ def _memory(url: str, *, prefix: str, pool_size: int, timeout: float, **options:
 
 
 def _file(url: str, *, prefix: str, pool_size: int, timeout: float, **options: Any) -> Store:
-    """``file:rel``, ``file:/abs`` and ``file:///abs`` all name a directory; a prefix of one's own, one in it."""
     from kvflow.stores.file import FileStore
+    from kvflow.stores.file_url import directory_of
 
-    path = unquote(url.partition(":")[2])
-    if path.startswith("//"):
-        host, slash, rest = path[2:].partition("/")
-        path = "" if host else slash + rest
-    if not path:
-        raise InvalidArgument(f"{_redacted(url)!r} names no local directory: write file:rel, file:/abs or file:///abs")
-    if prefix != "kvflow":
-        path = f"{path}/prefix-{prefix}"
-    return FileStore(path, timeout=timeout, **options)
+    return FileStore(directory_of(url, prefix), timeout=timeout, **options)
 
 
 _factories: dict[str, Factory] = {

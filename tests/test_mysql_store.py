@@ -615,7 +615,7 @@ def check_unavailable(store: Store, timeout: float) -> None:
         began = time.monotonic()
         with refused(StoreUnavailable):
             call()
-        assert time.monotonic() - began < timeout + 0.5
+        assert time.monotonic() - began < timeout + 2  # a busy machine takes some of it
 
 
 def is_unavailable(store: Store) -> bool:

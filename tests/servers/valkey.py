@@ -24,6 +24,12 @@ def valkey(guardian: Guardian, name: str, *, durable: bool) -> Server:
     return _server(guardian, name, *(("appendonly yes", "appendfsync always") if durable else ()))
 
 
+def pair(guardian: Guardian, name: str, *settings: str) -> tuple[Server, Server]:
+    """Two durable servers, not yet started, of which each may be told to follow the other."""
+    durable = ("appendonly yes", "appendfsync always", *settings)
+    return _server(guardian, f"{name}-1", *durable), _server(guardian, f"{name}-2", *durable)
+
+
 class Group:
     """Servers that have one address together."""
 
