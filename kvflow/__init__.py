@@ -27,17 +27,20 @@ from kvflow.errors import (
     UnknownWorkflow,
     WrongColour,
 )
-from kvflow.info import Happened, Pending, RunInfo
+from kvflow.info import Happened, Pending, RunInfo, Tick
 from kvflow.records import RunError, UndoFailure
 from kvflow.retry import Retry
 from kvflow.runtime import AsyncRuntime, Runtime
+from kvflow.stats import Stats
 from kvflow.store import Derived, Lease, Primitives, Status, Store, StoredRun
 from kvflow.times import cron
+from kvflow.worker import AsyncWorker, Worker
 from kvflow.workflow import Workflow, workflow
 
 __all__ = [
     "AsyncContext",
     "AsyncRuntime",
+    "AsyncWorker",
     "ChildFailed",
     "Conflict",
     "Context",
@@ -65,16 +68,19 @@ __all__ = [
     "RunNotFound",
     "Runtime",
     "SchemaTooNew",
+    "Stats",
     "Status",
     "StepFailed",
     "StepReused",
     "Store",
     "StoreUnavailable",
     "StoredRun",
+    "Tick",
     "TooLarge",
     "UndoFailure",
     "UnknownScheme",
     "UnknownWorkflow",
+    "Worker",
     "Workflow",
     "WrongColour",
     "cron",

@@ -46,6 +46,11 @@ def _check_whole(what: str, number: object, least: int, most: int = LATEST) -> N
         raise InvalidArgument(f"{what} is {number}: it must be from {least} to {most}")
 
 
+def check_count(what: str, number: int) -> None:
+    """Refuse a stored number that no store counts up to; an expiry is a time and a ttl."""
+    _check_whole(what, number, 0, 2 * LATEST)
+
+
 def check_options(pool_size: object, timeout: object) -> None:
     """Refuse a pool without connections, and a time to wait that is none."""
     if isinstance(pool_size, bool) or not isinstance(pool_size, int) or pool_size < 1:

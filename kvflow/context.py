@@ -1,7 +1,7 @@
 """What a body is given: ``ctx``, in the colour of its runtime.
 
 The two classes say the same and differ in ``await`` alone; what a call means is in ``kvflow.engine``.
-From inside a step only ``run_id``, ``payload`` and ``key`` may be read: a step is one call to the outside,
+From inside a step only ``run_id``, ``payload``, ``lost`` and ``key`` may be read: a step is one call to the outside,
 and what it did inside could not be replayed.
 """
 
@@ -40,6 +40,11 @@ class _Shared:
     def payload(self) -> Any:
         """What the run was triggered with."""
         return self._drive.payload
+
+    @property
+    def lost(self) -> bool:
+        """Whether the lease is gone: another instance may drive this run, and nothing more is written here."""
+        return self._drive.lost
 
     def key(self, step_id: str) -> str:
         """The key to hand to the other side of a step, the same however often the step is tried."""

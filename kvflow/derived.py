@@ -23,7 +23,15 @@ import msgspec
 from msgspec.structs import replace
 
 from kvflow import checks, rules
-from kvflow.errors import Conflict, Corrupt, KvflowError, NotSupported, StoreUnavailable
+from kvflow.errors import (
+    UNDECODABLE,
+    Conflict,
+    Corrupt,
+    InvalidArgument,
+    KvflowError,
+    NotSupported,
+    StoreUnavailable,
+)
 from kvflow.rules import Clock, Entry
 from kvflow.run import Lease, Status, StoredRun
 
@@ -50,6 +58,7 @@ class Derived:
         self._clock = rules.reader(clock)
 
     def save(self, run: StoredRun, new: Sequence[bytes] = (), lease: Lease | None = None) -> int:
+        """As ``Store.save``: read, judged, and saved over exactly what was read."""
         checks.check_save(run, new, lease)
         while True:
             wrapped, entry = self._read(run.run_id)
@@ -58,19 +67,23 @@ class Derived:
                 return unseen
 
     def load(self, run_id: str, log: bool = True) -> StoredRun | None:
+        """As ``Store.load``."""
         checks.check_run_id(run_id)
         wrapped = self._inner.load(run_id, log=log)
         return None if wrapped is None else _open(wrapped).read(wrapped.log)
 
     def delete(self, run_id: str) -> None:
+        """As ``Store.delete``."""
         checks.check_run_id(run_id)
         self._inner.delete(run_id)
 
     def due(self, now: int, limit: int) -> "Ids":
+        """As ``Store.due``."""
         checks.check_limit(limit)
         return [run_id for _, _, run_id in islice(self._line(checks.clamp(now), None), limit)]
 
     def claim(self, now: int, limit: int, lease: Lease, workflows: Iterable[str] | None = None) -> "Runs":
+        """As ``Store.claim``: one run after the other, each by its own save."""
         checks.check_limit(limit)
         checks.check_lease(lease)
         now, names = checks.clamp(now), checks.check_workflows(workflows)
@@ -92,27 +105,32 @@ class Derived:
         return claimed
 
     def acquire(self, run_id: str, lease: Lease) -> StoredRun | None:
+        """As ``Store.acquire``."""
         checks.check_run_id(run_id)
         checks.check_lease(lease)
         return self._take(run_id, lease, lambda _: True)
 
     def renew(self, tokens: Mapping[str, str], ttl: int) -> set[str]:
+        """As ``Store.renew``: one save for each run."""
         checks.check_tokens(tokens, ttl)
         return {run_id for run_id, token in tokens.items() if self._renew(run_id, token, ttl)}
 
     def release(self, run_id: str, lease: Lease, wake_at: int | None = None) -> None:
+        """As ``Store.release``."""
         checks.check_run_id(run_id)
         checks.check_lease(lease)
         checks.check_wake_at(wake_at)
         self._change(run_id, lambda entry: rules.released(entry, lease.token, wake_at))
 
     def post(self, run_id: str, record: bytes, now: int, wake: bool = False) -> bool:
+        """As ``Store.post``."""
         checks.check_run_id(run_id)
         checks.check_records([record])
         now = checks.clamp(now)
         return self._change(run_id, lambda entry: rules.posted(entry, now, wake, self._clock()), [record]) is not None
 
     def save_many(self, saves: Iterable[checks.Save]) -> "Outcomes":
+        """As ``Store.save_many``: one after the other."""
         outcomes: Outcomes = []
         for save in saves:
             try:
@@ -123,6 +141,7 @@ class Derived:
         return outcomes
 
     def list(self, limit: int, after: tuple[int, str] | None = None, status: Status | str | None = None) -> "Runs":
+        """As ``Store.list``, where the object has it; otherwise ``NotSupported``."""
         checks.check_limit(limit)
         checks.check_after(after)
         wrapped: Any = getattr(self._inner, "list", None)
@@ -134,6 +153,7 @@ class Derived:
         return [entry.read() for row in rows if (entry := _readable(row)) is not None]
 
     def next_wake(self, workflows: Iterable[str] | None = None) -> int | None:
+        """As ``Store.next_wake``."""
         names = checks.check_workflows(workflows)
         clock, earliest = self._clock(), None
         for entry in self._scan(checks.LATEST):
@@ -252,9 +272,11 @@ def _close(entry: Entry, version: int, added: int) -> StoredRun:
 
 def _open(wrapped: StoredRun) -> Entry:
     try:
-        return _decoder.decode(wrapped.snapshot)
-    except msgspec.DecodeError as error:
+        entry = _decoder.decode(wrapped.snapshot)
+        rules.check_sound(entry, wrapped.run_id)
+    except (*UNDECODABLE, InvalidArgument) as error:
         raise Corrupt(f"run {wrapped.run_id!r} holds a snapshot that Derived did not write: {error}") from error
+    return entry
 
 
 def _readable(wrapped: StoredRun) -> Entry | None:

@@ -4,7 +4,7 @@ The engine's logic is generators that yield one of these and are sent the outcom
 error. Who does it, and whether by calling or by awaiting, is the business of ``kvflow.hands``.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, TypeVar
 
 from msgspec import Struct
@@ -46,6 +46,12 @@ class Together(Struct, frozen=True):
     works: "list[Work[Any]]"
 
 
+class Each(Struct, frozen=True):
+    """Drives of different runs, one after another or side by side; gives what each came to."""
+
+    works: "Iterable[Work[Any]]"
+
+
 class Settle(Struct, frozen=True):
     """Wait until no step of the drive is in flight."""
 
@@ -56,5 +62,5 @@ class Pause(Struct, frozen=True):
     seconds: float
 
 
-Effect = Ask | Call | Body | Alone | Together | Settle | Pause
+Effect = Ask | Call | Body | Alone | Together | Each | Settle | Pause
 Work = Generator[Effect, Any, Outcome]

@@ -33,8 +33,13 @@ that somebody else holds, a run that is not there) is a return value, never an e
 import re
 from typing import TYPE_CHECKING, ClassVar
 
+import msgspec
+
 if TYPE_CHECKING:
     from kvflow.records import RunError
+
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that nobody wrote so: of text that is none, and of what is nested too deep, too."""
 
 
 class KvflowError(Exception):

@@ -1,19 +1,27 @@
-"""The two drivers of the engine's generators: one calls, the other awaits. The rules are elsewhere, once."""
+"""The driver of the engine's generators that calls; ``kvflow.async_hands`` awaits. The rules are elsewhere, once.
 
-import asyncio
+In a sweep one drive follows another, and the saves that put runs to rest go out together: nothing of a run happens
+after it has come to rest, so its last save can wait a moment for those of the next runs. It waits until a step is
+to be called, or a pause made, for these may be long, or until a run is saved that goes on.
+"""
+
 import contextvars
 import inspect
 import threading
 import time
-from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import wait
 from typing import Any, TypeVar
 
-from kvflow.context import AsyncContext, Context, inside
-from kvflow.effects import Alone, Ask, Body, Call, Effect, Pause, Settle, Together, Work
+from kvflow.commits import MOST, send
+from kvflow.context import Context, inside
+from kvflow.effects import Alone, Ask, Body, Call, Each, Effect, Pause, Settle, Together, Work
 from kvflow.errors import WrongColour
-from kvflow.saving import Leaving
-from kvflow.store import Store
+from kvflow.leases import NEVER
+from kvflow.places import Places
+from kvflow.run import Lease, Status, StoredRun
+from kvflow.signals import own_interrupts
+from kvflow.store import Save, Store
 
 Outcome = TypeVar("Outcome")
 
@@ -21,11 +29,16 @@ BRANCHES = 64
 """The most branches of one ``parallel`` that a sync runtime runs in threads of their own."""
 
 
+LONGEST = 0.1
+"""How long, in seconds, the last save of a run waits for those of others, once a body comes to its end."""
+
+
 class Hands:
     """Does for one drive at a time what the engine asks, by calling."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, save: Callable[..., int] | None = None) -> None:
         self._store = store
+        self._save = save or store.save
         self._alone = threading.Lock()
         self._ways: dict[type[Effect], Callable[[Any], Any]] = {
             Ask: self._ask,
@@ -35,6 +48,7 @@ class Hands:
             Together: self._together,
             Settle: lambda _: None,
             Pause: lambda pause: time.sleep(pause.seconds),
+            Each: lambda each: Gathering(store, self._save).run(each.works),
         }
 
     def run(self, work: Work[Outcome]) -> Outcome:
@@ -43,7 +57,7 @@ class Hands:
             effect = next(work)
             while True:
                 try:
-                    outcome = self._ways[type(effect)](effect)
+                    outcome = self.do(effect)
                 except BaseException as error:  # noqa: BLE001 (whatever it is, it is the engine's to judge)
                     effect = work.throw(error)
                 else:
@@ -52,12 +66,29 @@ class Hands:
             result: Outcome = end.value
             return result
 
+    def do(self, effect: Effect) -> Any:
+        """Do one thing."""
+        return self._ways[type(effect)](effect)
+
+    def begin_with(self, kind: type[Effect], first: Callable[[], None]) -> None:
+        """Whenever this kind of thing is to be done, do something else first."""
+        then = self._ways[kind]
+
+        def both(effect: Any) -> Any:
+            first()
+            return then(effect)
+
+        self._ways[kind] = both
+
     def _ask(self, ask: Ask) -> Any:
+        if ask.method == "save":
+            return self._save(*ask.args)
         return getattr(self._store, ask.method)(*ask.args)
 
     def _body(self, body: Body) -> Any:
         drive = body.drive
-        return drive.workflow.body(*drive.workflow.arguments(Context(drive, self.run), drive.payload))
+        with own_interrupts():
+            return drive.workflow.body(*drive.workflow.arguments(Context(drive, self.run), drive.payload))
 
     def _one_at_a_time(self, alone: Alone) -> Any:
         with self._alone:
@@ -65,9 +96,13 @@ class Hands:
 
     def _together(self, together: Together) -> list[Any]:
         works = together.works
-        with ThreadPoolExecutor(min(len(works), BRANCHES), "kvflow-branch") as pool:
-            begun = [pool.submit(contextvars.copy_context().run, self._settled, work) for work in works]
+        places = Places(min(len(works), BRANCHES))
+        begun = [places.begin(contextvars.copy_context().run, self._settled, work) for work in works]
+        places.close()
+        try:
             return [future.result() for future in begun]
+        finally:
+            wait(begun)  # whoever interrupts it too: a branch must not go on beside what comes next
 
     def _settled(self, work: Work[Any]) -> Any:
         try:
@@ -76,10 +111,133 @@ class Hands:
             return error
 
 
+class Gathering:
+    """Drives one after another, of which the last saves go out together."""
+
+    def __init__(self, store: Store, save: Callable[..., int]) -> None:
+        self._store = store
+        self._save = save
+        self._lock = threading.RLock()  # the branches of one body save and call side by side
+        self._parked: list[Parked] = []
+        self._until = NEVER
+
+    def run(self, works: Iterable[Work[Any]]) -> list[Any]:
+        """Do one after another; give what each came to, in order. An error of one is raised when all are done."""
+        begun: list[Parked] = []
+        try:
+            for work in works:
+                begun.append(Parked(self._hands(), work))
+                self._go_on(begun[-1], None)
+                if len(self._parked) >= MOST or time.monotonic() >= self._until:
+                    self.flush()
+        finally:
+            self.flush()
+        for one in begun:
+            if one.error is not None:
+                raise one.error
+        return [one.outcome for one in begun]
+
+    def flush(self) -> None:
+        """Save what waits, and let those drives end; what is raised meanwhile is raised when all have."""
+        while self._parked:
+            with self._lock:
+                self._send([])
+
+    def save(self, run: StoredRun, new: Sequence[bytes] = (), lease: Lease | None = None) -> int:
+        """Save a run that goes on, and with it what waits."""
+        if not self._parked:
+            return self._save(run, new, lease)
+        with self._lock:
+            (outcome,) = self._send([(run, new, lease)])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def _hands(self) -> Hands:
+        hands = Hands(self._store, self.save)
+        for kind in (Call, Pause):
+            hands.begin_with(kind, self.flush)
+        return hands
+
+    def _send(self, more: list[Save]) -> list[int | Exception]:
+        parked, self._parked = self._parked, []
+        raised: list[BaseException] = []
+        outcomes: list[Any] = []
+        try:
+            outcomes = send(self._store, [*(one.save for one in parked), *more])
+        except BaseException as error:  # noqa: BLE001 (an interrupt: each drive has to let go of its run)
+            raised.append(error)
+            outcomes = [error] * len(parked)
+        for one, outcome in zip(parked, outcomes, strict=False):
+            try:
+                self._go_on(one, outcome)
+            except BaseException as error:  # noqa: BLE001 (an interrupt; the others end first)
+                raised.append(error)
+        if raised:
+            raise raised[0]
+        return outcomes[len(parked) :]
+
+    def _go_on(self, one: "Parked", answer: Any) -> None:
+        if one.go_on(answer):
+            if not self._parked:
+                self._until = time.monotonic() + LONGEST
+            self._parked.append(one)
+
+
+class Parked:
+    """A drive that waits with the save that puts its run to rest."""
+
+    def __init__(self, hands: Hands, work: Work[Any]) -> None:
+        self._going = _up_to_rest(hands, work)
+        self.save: Save
+        self.outcome: Any = None
+        self.error: Exception | None = None
+
+    def go_on(self, answer: Any) -> bool:
+        """Go on with the answer to its save; whether it waits with another one."""
+        try:
+            if isinstance(answer, BaseException):
+                self.save = self._going.throw(answer)
+            else:
+                self.save = self._going.send(answer)
+        except StopIteration as end:
+            self.outcome = end.value
+            return False
+        except Exception as error:  # noqa: BLE001 (not the trouble of the run in whose middle this is flushed)
+            self.error = error
+            return False
+        return True
+
+
+def _up_to_rest(hands: Hands, work: Work[Outcome]) -> Generator[Save, Any, Outcome]:
+    """Do the work as ``hands.run`` does, but yield each save that puts the run to rest, to be sent its outcome."""
+    try:
+        effect = next(work)
+        while True:
+            try:
+                if isinstance(effect, Alone):  # at this level all branches of the body have ended
+                    outcome = yield from _up_to_rest(hands, effect.work)
+                elif isinstance(effect, Ask) and _rests(effect):
+                    outcome = yield effect.args
+                else:
+                    outcome = hands.do(effect)
+            except BaseException as error:  # noqa: BLE001 (whatever it is, it is the engine's to judge)
+                effect = work.throw(error)
+            else:
+                effect = work.send(outcome)
+    except StopIteration as end:
+        result: Outcome = end.value
+        return result
+
+
+def _rests(ask: Ask) -> bool:
+    return ask.method == "save" and ask.args[0].status is not Status.RUNNING
+
+
 def _inside(call: Call) -> Any:
     before = inside.set(call.drive)
     try:
-        outcome = call.function(*call.args)
+        outcome = called(call)
     finally:
         inside.reset(before)
     if inspect.iscoroutine(outcome):
@@ -90,148 +248,7 @@ def _inside(call: Call) -> Any:
     return outcome
 
 
-class AsyncHands:
-    """Does for one drive at a time what the engine asks, by awaiting; the store's calls run in threads."""
-
-    def __init__(self, store: Store, threads: Executor) -> None:
-        self._store = store
-        self._threads = threads
-        self._alone = asyncio.Lock()
-        self._in_flight = 0
-        self._quiet = asyncio.Event()
-        self._quiet.set()
-
-    async def run(self, work: Work[Outcome]) -> Outcome:
-        """Do all that ``work`` wants and give what it comes to."""
-        try:
-            effect = next(work)
-            while True:
-                try:
-                    outcome = await self._do(effect)
-                except BaseException as error:  # noqa: BLE001 (whatever it is, it is the engine's to judge)
-                    effect = work.throw(error)
-                else:
-                    effect = work.send(outcome)
-        except StopIteration as end:
-            result: Outcome = end.value
-            return result
-
-    async def run_for_body(self, work: Work[Outcome]) -> Outcome:
-        """The same for a call on ctx; a task of the body's that leaves has nobody to tell."""
-        try:
-            return await self.run(work)
-        except Leaving:
-            task = asyncio.current_task()
-            if task is not None:
-                task.add_done_callback(_seen)
-            raise
-
-    async def _do(self, effect: Effect) -> Any:
-        match effect:
-            case Ask(method, args):
-                call = getattr(self._store, method)
-                return await asyncio.get_running_loop().run_in_executor(self._threads, call, *args)
-            case Call():
-                return await self._busy(self._call(effect))
-            case Body(drive):
-                context = AsyncContext(drive, self.run_for_body)
-                body: Awaitable[Any] = drive.workflow.body(*drive.workflow.arguments(context, drive.payload))
-                return await self._uncancelled(body)
-            case Alone(work):
-                return await self._busy(self._to_the_end(work))
-            case Together(works):
-                return await asyncio.gather(*map(self.run, works), return_exceptions=True)
-            case Settle():
-                await self._settle()
-            case Pause(seconds):
-                await asyncio.sleep(seconds)
-        return None
-
-    async def _call(self, call: Call) -> Any:
-        before = inside.set(call.drive)
-        try:
-            if inspect.iscoroutinefunction(call.function):
-                async with asyncio.timeout(call.timeout):
-                    return await self._uncancelled(call.function(*call.args))
-            outcome = await self._in_a_thread(call)
-            return await self._uncancelled(outcome) if inspect.isawaitable(outcome) else outcome
-        finally:
-            inside.reset(before)
-
-    async def _in_a_thread(self, call: Call) -> Any:
-        """A thread cannot be cancelled: its outcome is awaited and recorded, and only then the task ends."""
-        thread = asyncio.ensure_future(asyncio.to_thread(call.function, *call.args))
-        try:
-            done, _ = await asyncio.wait([thread], timeout=call.timeout)
-        except asyncio.CancelledError:
-            done, _ = await asyncio.wait([thread])
-            _cancel_later()
-        if not done:
-            thread.add_done_callback(_seen)
-            raise TimeoutError(f"{call.function!r} took longer than {call.timeout} s; its thread goes on by itself")
-        return thread.result()
-
-    async def _uncancelled(self, doing: Awaitable[Any]) -> Any:
-        """Whoever raises CancelledError though nobody cancelled the task has failed like anybody else."""
-        try:
-            return await doing
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and not task.cancelling():
-                raise RuntimeError("CancelledError was raised, though nobody cancelled the run") from error
-            raise
-
-    async def _to_the_end(self, work: Work[Any]) -> Any:
-        """Do the work whole, even if who asked for it is cancelled meanwhile: a save that was sent is a save."""
-
-        async def whole() -> Any:
-            async with self._alone:
-                return await self.run(work)
-
-        task = asyncio.ensure_future(whole())
-        cancelled: asyncio.CancelledError | None = None
-        while not task.done():
-            try:
-                await asyncio.shield(task)
-            except asyncio.CancelledError as error:
-                cancelled = error
-            except BaseException:  # noqa: BLE001 (raised by result below)
-                pass
-        if cancelled is not None:
-            _seen(task)
-            raise cancelled
-        return task.result()
-
-    async def _busy(self, doing: Any) -> Any:
-        self._in_flight += 1
-        self._quiet.clear()
-        try:
-            return await doing
-        finally:
-            self._in_flight -= 1
-            if not self._in_flight:
-                self._quiet.set()
-
-    async def _settle(self) -> None:
-        """Wait until nothing is in flight, and whoever had waited for it has had its turn."""
-        turns = 0
-        while turns < 3:
-            if self._in_flight:
-                await self._quiet.wait()
-                turns = 0
-            await asyncio.sleep(0)
-            turns += 1
-
-
-def _cancel_later() -> None:
-    """Cancel this task once more, at its next pause: what it was just told of came too early."""
-    task = asyncio.current_task()
-    if task is not None:
-        task.uncancel()
-        task.cancel()
-
-
-def _seen(task: "asyncio.Future[Any]") -> None:
-    """Look at a task's error, so that nobody is told of one that was never looked at."""
-    if not task.cancelled():
-        task.exception()
+def called(call: Call) -> Any:
+    """What the user's function gives."""
+    with own_interrupts():
+        return call.function(*call.args)

@@ -14,6 +14,7 @@ import hashlib
 from collections import Counter, deque
 from collections.abc import Iterable
 
+from kvflow.errors import Corrupt
 from kvflow.records import (
     AnyRecord,
     Born,
@@ -122,13 +123,17 @@ class History:
 
     def message(self, message: str) -> Posted:
         """The event that a wait got."""
-        record = self._messages[message]
-        assert isinstance(record, Posted)
+        record = self._messages.get(message)
+        if not isinstance(record, Posted):
+            raise Corrupt(f"run {self.run_id!r}: a wait got {message!r}, which is no event in its log")
         return record
 
     def outcomes(self, join: Joined) -> list[ChildOver]:
         """What the children of a join came to when it was resolved, whatever became of them since."""
-        return [over for message in join.messages if isinstance(over := self._messages[message], ChildOver)]
+        found = [over for message in join.messages if isinstance(over := self._messages.get(message), ChildOver)]
+        if len(found) < len(join.messages):
+            raise Corrupt(f"run {self.run_id!r}: join {join.id!r} names a child's word that is not in its log")
+        return found
 
     def key(self, step_id: str) -> str:
         """The idempotency key of a step: the same for every try, another for another run of the same id."""

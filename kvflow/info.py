@@ -5,6 +5,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from kvflow.errors import UNDECODABLE, Corrupt
 from kvflow.history import History
 from kvflow.records import (
     AnyRecord,
@@ -79,10 +80,38 @@ class RunInfo(Struct, frozen=True, kw_only=True):
         return self.status.over
 
 
+class Tick(Struct, frozen=True):
+    """What a tick did: runs driven, runs put back for later, and when something is due next."""
+
+    driven: int
+    deferred: int
+    next_wake: datetime | None
+
+
+class Driven(Struct, frozen=True):
+    """What a drive came to. To describe it costs more than a replay of its log, so that is left to who wants it."""
+
+    run: StoredRun
+    head: Head | None = None
+    history: History | None = None
+    deferred: str | None = None
+
+    def info(self) -> RunInfo:
+        """The run as people see it."""
+        return described(self.run, self.head, self.history, self.deferred)
+
+
 def described(
     run: StoredRun, head: Head | None, history: History | None = None, deferred: str | None = None
 ) -> RunInfo:
     """The run with what its head says, and with its history where the log was read."""
+    try:
+        return _described(run, head, history, deferred)
+    except UNDECODABLE as error:
+        raise Corrupt(f"run {run.run_id!r}, one of the values in its log: {error}") from error
+
+
+def _described(run: StoredRun, head: Head | None, history: History | None, deferred: str | None) -> RunInfo:
     born = None if history is None else history.born
     ended = None if history is None else history.ended
     return RunInfo(

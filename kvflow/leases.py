@@ -5,12 +5,13 @@ less a margin for what lies between this clock and the store's. Believing less l
 does is safe; believing longer would let a step run beside its successor's.
 """
 
-import logging
 import os
 import threading
 import time
 from typing import Final
 
+from kvflow.errors import StoreUnavailable
+from kvflow.log import WARNING, say
 from kvflow.run import Lease
 from kvflow.store import Store
 
@@ -18,8 +19,30 @@ MARGIN: Final = 0.1
 """The part of a ttl by which a lease is believed dead before it is."""
 
 LOST: Final = float("-inf")
+NEVER: Final = float("inf")
 
-log = logging.getLogger("kvflow")
+
+class Trouble:
+    """The store's absence, as an instance meets it in any of its threads: told when it begins and when it ends."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._since: float | None = None
+
+    def begins(self, error: StoreUnavailable) -> None:
+        """The store did not answer."""
+        with self._lock:
+            if self._since is not None:
+                return
+            self._since = time.monotonic()
+        say(WARNING, "the store is away, and will be asked again: %s", error)
+
+    def ends(self) -> None:
+        """The store has answered."""
+        with self._lock:
+            since, self._since = self._since, None
+        if since is not None:
+            say(WARNING, "the store is back after %.1f s", time.monotonic() - since)
 
 
 class Held:
@@ -27,13 +50,22 @@ class Held:
 
     def __init__(self, leases: "Leases", run_id: str, lease: Lease) -> None:
         self._leases = leases
-        self._until = float("inf")
+        self._until = NEVER
+        self._back_at = NEVER
         self.run_id = run_id
         self.lease = lease
 
     def alive(self) -> bool:
         """Whether a step may begin; before the birth is saved there is nothing that could be lost."""
         return time.monotonic() < self._until
+
+    def asked_back(self) -> bool:
+        """Whether whoever drives is to leave before the next step."""
+        return time.monotonic() >= self._back_at
+
+    def ask_back(self, at: float = LOST) -> None:
+        """Have the run back at its next step boundary, at once or from a time of ``time.monotonic`` on."""
+        self._back_at = min(self._back_at, at)
 
     def taken(self, sent: float) -> None:
         """The store has given the lease, by a call that was sent then."""
@@ -49,6 +81,11 @@ class Held:
         """Somebody else has the run, or nobody; no step may begin."""
         self._until = LOST
 
+    @property
+    def gone(self) -> bool:
+        """Whether it is known to be lost."""
+        return self._until == LOST
+
     def drop(self) -> None:
         """Nobody needs it any more."""
         self._leases.remove(self)
@@ -59,6 +96,7 @@ class Leases:
 
     def __init__(self, store: Store, ttl: int) -> None:
         self.ttl = ttl
+        self.trouble = Trouble()
         self._store = store
         self._held: dict[str, Held] = {}
         self._changed = threading.Condition()
@@ -119,11 +157,15 @@ class Leases:
         sent = time.monotonic()
         try:
             ours = self._store.renew({one.run_id: one.lease.token for one in held}, self.ttl)
-        except Exception as error:  # noqa: BLE001 (this thread must live; what is not renewed is believed lost in time)
-            log.warning("leases of %d runs could not be renewed: %s", len(held), error)
+        except StoreUnavailable as error:
+            self.trouble.begins(error)
             return
+        except Exception as error:  # noqa: BLE001 (this thread must live; what is not renewed is believed lost in time)
+            say(WARNING, "leases of %d runs could not be renewed: %r", len(held), error)
+            return
+        self.trouble.ends()
         for one in held:
             if one.run_id in ours:
                 one.renewed(sent)
-            else:
+            elif self._held.get(one.run_id) is one:  # else it came to rest meanwhile, and nothing was lost
                 one.lost()

@@ -11,14 +11,14 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct, field
 
-from kvflow.errors import Corrupt
+from kvflow.errors import UNDECODABLE, Corrupt
 
 FORMAT = 1
 NOTHING = Raw(msgspec.msgpack.encode(None))
 
 
 class UndoFailure(Struct, frozen=True):
-    """A step that could not be undone, and why."""
+    """A step that could not be undone, and why, as strings; ``type`` is the class of the error."""
 
     id: str
     type: str
@@ -27,7 +27,7 @@ class UndoFailure(Struct, frozen=True):
 
 
 class RunError(Struct, frozen=True):
-    """A failure, as strings. ``undo`` names the steps that could not be undone after it."""
+    """A failure, as strings; ``type`` is the class of the error. ``undo`` names what could not be undone after it."""
 
     type: str
     message: str
@@ -204,14 +204,14 @@ def decode_log(run_id: str, log: tuple[bytes, ...]) -> list[AnyRecord]:
     decode = _records.decode
     try:
         return [decode(data) for data in log]
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise Corrupt(f"run {run_id!r}, one of its {len(log)} records: {error}") from error
 
 
 def decode_head(run_id: str, snapshot: bytes) -> Head:
     try:
         head = _heads.decode(snapshot)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise Corrupt(f"run {run_id!r}, snapshot: {error}") from error
     if head.format > FORMAT:
         raise Corrupt(
@@ -221,5 +221,5 @@ def decode_head(run_id: str, snapshot: bytes) -> Head:
 
 
 def builtins(raw: Raw) -> Any:
-    """A payload or result as plain dicts, lists, strings and numbers."""
+    """A payload or result as plain dicts, lists, strings and numbers; one of ``UNDECODABLE`` where it is none."""
     return msgspec.msgpack.decode(raw)

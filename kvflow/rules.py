@@ -15,6 +15,7 @@ from time import time_ns
 from msgspec import Struct
 from msgspec.structs import replace
 
+from kvflow import checks
 from kvflow.errors import Conflict, InvalidArgument
 from kvflow.run import Lease, Status, StoredRun
 
@@ -56,6 +57,17 @@ class Entry(Struct, frozen=True, kw_only=True):
     def read(self, log: tuple[bytes, ...] = ()) -> StoredRun:
         """The run as ``load`` gives it, with the records that were read."""
         return replace(self.run, log=log, seen=len(log))
+
+
+def check_sound(entry: Entry, run_id: str) -> None:
+    """Refuse an entry that was read for this id and that no rule has made, before anything is built upon it."""
+    if entry.run.run_id != run_id:
+        raise InvalidArgument(f"it is run {entry.run.run_id!r}")
+    checks.check_save(entry.run, (), None if entry.token is None else Lease(entry.token, 1))
+    if entry.writer is not None:
+        checks.check_name("writer", entry.writer, InvalidArgument)
+    for what, count in (("attempt", entry.run.attempt), ("records", entry.records), ("expiry", entry.expires)):
+        checks.check_count(what, count)
 
 
 def saved(entry: Entry | None, run: StoredRun, added: int, lease: Lease | None, clock: int) -> tuple[Entry, int]:

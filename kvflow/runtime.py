@@ -12,11 +12,13 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
+from kvflow.async_hands import AsyncHands
 from kvflow.checks import check_after, check_limit, check_name, check_run_id, check_status
+from kvflow.commits import AsyncCommits, Commits
 from kvflow.effects import Work
 from kvflow.errors import InvalidArgument
-from kvflow.hands import AsyncHands, Hands
-from kvflow.info import RunInfo
+from kvflow.hands import Hands
+from kvflow.info import RunInfo, Tick
 from kvflow.instance import Instance
 from kvflow.leases import Leases
 from kvflow.run import Status
@@ -55,9 +57,9 @@ class _Base:
         self._owns_store = store is None
         self._clock = clock
         self._now_ms()
-        self._leases = Leases(self.store, ttl)
-        self._instance = Instance(
-            leases=self._leases,
+        self.leases = Leases(self.store, ttl)
+        self.instance = Instance(
+            leases=self.leases,
             now=self._now_ms,
             is_async=is_async,
             max_attempts=max_attempts,
@@ -68,7 +70,7 @@ class _Base:
 
     def register(self, workflow: Workflow) -> None:
         """Know one more workflow; two different ones of one name raise ``DuplicateWorkflow``."""
-        self._instance.register(workflow)
+        self.instance.register(workflow)
 
     def _now_ms(self) -> int:
         return time.time_ns() // 1_000_000 if self._clock is None else to_ms(self._clock(), "the clock's time")
@@ -77,7 +79,7 @@ class _Base:
         return self._now_ms() if now is None else to_ms(now, "now")
 
     def _close(self) -> None:
-        self._leases.close()
+        self.leases.close()
         if self._owns_store:
             self.store.close()
 
@@ -132,6 +134,7 @@ class Runtime(_Base):
         retention: Duration | None = None,
     ) -> None:
         super().__init__(store, workflows, lease_ttl, clock, max_attempts, retention, is_async=False)
+        self._commits = Commits(self.store)
 
     def trigger(self, workflow: Workflow | str, payload: Any = None, *, run_id: str | None = None) -> RunInfo:
         """Begin a run and drive it until it rests.
@@ -140,61 +143,68 @@ class Runtime(_Base):
         it raises ``RunExists``. Without one the id is new.
         """
         _check_id(run_id)
-        return self._run(self._instance.trigger(workflow, payload, run_id))
+        return self._run(self.instance.trigger(workflow, payload, run_id))
 
     def submit(self, workflow: Workflow | str, payload: Any = None, *, run_id: str | None = None) -> RunInfo:
         """As ``trigger``, without driving: the run is due at once, for whoever sweeps."""
         _check_id(run_id)
-        return self._run(self._instance.submit(workflow, payload, run_id))
+        return self._run(self.instance.submit(workflow, payload, run_id))
 
     def signal(self, run_id: str, event: str, payload: Any = None) -> RunInfo:
         """Send an event to a run: kept for a wait that is yet to come, and never lost."""
         check_run_id(run_id)
         check_name("event", event, InvalidArgument)
-        return self._run(self._instance.signal(run_id, event, payload))
+        return self._run(self.instance.signal(run_id, event, payload))
 
     def resume(self, run_id: str) -> RunInfo:
         """Drive a run if it is due and free."""
         check_run_id(run_id)
-        return self._run(self._instance.resume(run_id))
+        return self._run(self.instance.resume(run_id))
 
     def sweep(self, now: datetime | None = None, limit: int = 100) -> list[RunInfo]:
-        """Claim what is due of the registered workflows and drive it; one RunInfo for each claimed."""
+        """Claim what is due of the registered workflows and drive it; one RunInfo for each run driven."""
         check_limit(limit)
-        return self._run(self._instance.sweep(self._sweep_now(now), limit))
+        return self._run(self.instance.sweep(self._sweep_now(now), limit))
+
+    def tick(self, budget: Duration) -> Tick:
+        """Sweep what is due within the time given, for hosts without a process of their own.
+
+        When the time is up a run is given back at its next step boundary; a step is never cut short.
+        """
+        return self._run(self.instance.tick(duration_ms(budget, "budget") / 1000))
 
     def cancel(self, run_id: str, reason: str | None = None) -> RunInfo:
         """End a run at its next step boundary, wherever it is driven, undoing what asks to be undone."""
         check_run_id(run_id)
         _check_reason(reason)
-        return self._run(self._instance.cancel(run_id, reason))
+        return self._run(self.instance.cancel(run_id, reason))
 
     def retry(self, run_id: str) -> RunInfo:
         """Drive a failed run again from where it failed."""
         check_run_id(run_id)
-        return self._run(self._instance.retry(run_id))
+        return self._run(self.instance.retry(run_id))
 
     def wait(self, run_id: str, timeout: Duration | None = None) -> RunInfo:
         """Wait until a run is over, or for ``timeout``; drives nothing."""
         check_run_id(run_id)
-        return self._run(self._instance.wait(run_id, _deadline(timeout)))
+        return self._run(self.instance.wait(run_id, _deadline(timeout)))
 
     def get_run(self, run_id: str) -> RunInfo | None:
         """A run with its history; None where there is none."""
         check_run_id(run_id)
-        return self._run(self._instance.get(run_id))
+        return self._run(self.instance.get(run_id))
 
     def list_runs(
         self, limit: int = 100, after: RunInfo | None = None, status: Status | str | None = None
     ) -> list[RunInfo]:
         """Runs, newest first, from behind the run ``after``; without payloads, outputs and histories."""
         check_limit(limit)
-        return self._run(self._instance.list(limit, _place(after), check_status(status)))
+        return self._run(self.instance.list(limit, _place(after), check_status(status)))
 
     def delete_run(self, run_id: str) -> None:
         """Forget a run and all that is stored of it; nothing where there is none."""
         check_run_id(run_id)
-        self._run(self._instance.delete(run_id))
+        self._run(self.instance.delete(run_id))
 
     def close(self) -> None:
         """End what this runtime began; a store that was given to it stays open."""
@@ -209,7 +219,11 @@ class Runtime(_Base):
         self.close()
 
     def _run(self, work: Work[Outcome]) -> Outcome:
-        return Hands(self.store).run(work)
+        return self.hands().run(work)
+
+    def hands(self) -> Hands:
+        """Who does one piece of work for this runtime; its saves go out with those of others."""
+        return Hands(self.store, self._commits.save)
 
 
 class AsyncRuntime(_Base):
@@ -225,71 +239,76 @@ class AsyncRuntime(_Base):
         retention: Duration | None = None,
     ) -> None:
         super().__init__(store, workflows, lease_ttl, clock, max_attempts, retention, is_async=True)
-        self._threads = ThreadPoolExecutor(getattr(self.store, "pool_size", THREADS), "kvflow-store")
+        self.threads = ThreadPoolExecutor(getattr(self.store, "pool_size", THREADS), "kvflow-store")
+        self._commits = AsyncCommits(self.store, self.threads)
 
     async def trigger(self, workflow: Workflow | str, payload: Any = None, *, run_id: str | None = None) -> RunInfo:
         """As ``Runtime.trigger``."""
         _check_id(run_id)
-        return await self._run(self._instance.trigger(workflow, payload, run_id))
+        return await self._run(self.instance.trigger(workflow, payload, run_id))
 
     async def submit(self, workflow: Workflow | str, payload: Any = None, *, run_id: str | None = None) -> RunInfo:
         """As ``Runtime.submit``."""
         _check_id(run_id)
-        return await self._run(self._instance.submit(workflow, payload, run_id))
+        return await self._run(self.instance.submit(workflow, payload, run_id))
 
     async def signal(self, run_id: str, event: str, payload: Any = None) -> RunInfo:
         """As ``Runtime.signal``."""
         check_run_id(run_id)
         check_name("event", event, InvalidArgument)
-        return await self._run(self._instance.signal(run_id, event, payload))
+        return await self._run(self.instance.signal(run_id, event, payload))
 
     async def resume(self, run_id: str) -> RunInfo:
         """As ``Runtime.resume``."""
         check_run_id(run_id)
-        return await self._run(self._instance.resume(run_id))
+        return await self._run(self.instance.resume(run_id))
 
     async def sweep(self, now: datetime | None = None, limit: int = 100) -> list[RunInfo]:
         """As ``Runtime.sweep``."""
         check_limit(limit)
-        return await self._run(self._instance.sweep(self._sweep_now(now), limit))
+        return await self._run(self.instance.sweep(self._sweep_now(now), limit))
+
+    async def tick(self, budget: Duration) -> Tick:
+        """As ``Runtime.tick``."""
+        return await self._run(self.instance.tick(duration_ms(budget, "budget") / 1000))
 
     async def cancel(self, run_id: str, reason: str | None = None) -> RunInfo:
         """As ``Runtime.cancel``."""
         check_run_id(run_id)
         _check_reason(reason)
-        return await self._run(self._instance.cancel(run_id, reason))
+        return await self._run(self.instance.cancel(run_id, reason))
 
     async def retry(self, run_id: str) -> RunInfo:
         """As ``Runtime.retry``."""
         check_run_id(run_id)
-        return await self._run(self._instance.retry(run_id))
+        return await self._run(self.instance.retry(run_id))
 
     async def wait(self, run_id: str, timeout: Duration | None = None) -> RunInfo:
         """As ``Runtime.wait``."""
         check_run_id(run_id)
-        return await self._run(self._instance.wait(run_id, _deadline(timeout)))
+        return await self._run(self.instance.wait(run_id, _deadline(timeout)))
 
     async def get_run(self, run_id: str) -> RunInfo | None:
         """As ``Runtime.get_run``."""
         check_run_id(run_id)
-        return await self._run(self._instance.get(run_id))
+        return await self._run(self.instance.get(run_id))
 
     async def list_runs(
         self, limit: int = 100, after: RunInfo | None = None, status: Status | str | None = None
     ) -> list[RunInfo]:
         """As ``Runtime.list_runs``."""
         check_limit(limit)
-        return await self._run(self._instance.list(limit, _place(after), check_status(status)))
+        return await self._run(self.instance.list(limit, _place(after), check_status(status)))
 
     async def delete_run(self, run_id: str) -> None:
         """As ``Runtime.delete_run``."""
         check_run_id(run_id)
-        await self._run(self._instance.delete(run_id))
+        await self._run(self.instance.delete(run_id))
 
     async def close(self) -> None:
         """As ``Runtime.close``."""
         await asyncio.to_thread(self._close)
-        self._threads.shutdown(wait=False)
+        self.threads.shutdown(wait=False)
 
     async def __aenter__(self) -> Self:
         return self
@@ -300,4 +319,8 @@ class AsyncRuntime(_Base):
         await self.close()
 
     async def _run(self, work: Work[Outcome]) -> Outcome:
-        return await AsyncHands(self.store, self._threads).run(work)
+        return await self.hands().run(work)
+
+    def hands(self) -> AsyncHands:
+        """As ``Runtime.hands``."""
+        return AsyncHands(self.store, self.threads, self._commits.save)

@@ -33,6 +33,10 @@ class Hold(Protocol):
         """Whether a step may begin."""
         ...
 
+    def asked_back(self) -> bool:
+        """Whether whoever drives is to leave before the next step."""
+        ...
+
     def taken(self, sent: float) -> None:
         """The store took the lease by a call that was sent then, by ``time.monotonic``."""
         ...
@@ -68,6 +72,11 @@ class Saving:
         self._seen = run.seen
         for record in new:
             history.apply(record)
+
+    @property
+    def lost(self) -> bool:
+        """Whether the lease is no longer believed alive."""
+        return not self._hold.alive()
 
     def _note(self, record: AnyRecord) -> None:
         """Take a record that is stored with the next save."""
@@ -135,7 +144,7 @@ class Saving:
 
     def _bear(self, run: StoredRun, new: list[bytes]) -> Work[None]:
         """Save a child's birth; one that is there already was born by this very step before a crash."""
-        save = Ask("save", (run, new))
+        save = Ask("save", (run, new, None))
         try:
             yield save
         except StoreUnavailable as error:

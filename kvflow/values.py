@@ -44,7 +44,10 @@ _sorting_encoder = msgspec.msgpack.Encoder(order="deterministic")
 
 def encode(value: Any) -> Raw:
     """The bytes of a value; TypeError, ValueError or RecursionError where it has none."""
-    return Raw(_encoder.encode(value))
+    try:
+        return Raw(_encoder.encode(value))
+    except OverflowError as error:
+        raise ValueError(f"an int has no place in 64 bits: {error}") from error
 
 
 @lru_cache(maxsize=1024)
@@ -79,7 +82,7 @@ def same(one: Raw, other: Raw, wanted: Any) -> bool:
         return True
     try:
         first, second = (_sorting_encoder.encode(decode(encode(decode(raw, wanted)))) for raw in (one, other))
-    except (msgspec.MsgspecError, TypeError, ValueError, NotImplementedError):
+    except (msgspec.MsgspecError, TypeError, ValueError, NotImplementedError, RecursionError):
         return False
     return first == second
 

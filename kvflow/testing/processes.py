@@ -37,6 +37,7 @@ def _claim_all(open: Open, limit: int) -> list[str]:
     with opened(open) as store:
         while batch := store.claim(1000, limit, lease()):
             claimed += [run.run_id for run in batch]
+            assert len(claimed) <= RUNS, "claims give runs that are held"
     return claimed
 
 

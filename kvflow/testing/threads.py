@@ -87,6 +87,7 @@ class ThreadsContract:
                     source = own if own_handle else store
                     while batch := source.claim(1000, 7, lease()):
                         claimed += [run.run_id for run in batch]
+                        assert len(claimed) <= len(runs), "claims give runs that are held"
                 return claimed
 
             shares = side_by_side([partial(claim_all, number % 2 == 1) for number in range(THREADS)])
@@ -222,6 +223,7 @@ class ThreadsContract:
                     wakes = [run.wake_at or 0 for run in batch]
                     assert wakes == sorted(wakes)
                     total += len(batch)
+                    assert total <= 400, "claims give runs that are held"
                 return total
 
             assert sum(side_by_side([claim_all] * THREADS)) == 400

@@ -3,13 +3,17 @@
 import asyncio
 from collections import Counter
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from kvflow import AsyncContext, AsyncRuntime, NestedStep, Retry, Status, StepFailed, Store, workflow
+from kvflow.commits import AsyncCommits
+from kvflow.stores import MemoryStore
 from kvflow.testing import FakeClock, FaultyStore
+from kvflow.testing.runs import birth
 
 HOUR = timedelta(hours=1)
 
@@ -281,5 +285,17 @@ def test_saves_are_few(store: Store, clock: FakeClock) -> None:
         async with AsyncRuntime(counted, workflows=[order], clock=clock) as runtime:
             await runtime.trigger(order)
         assert counted.operations == ["save"] * 7
+
+    run(main())
+
+
+def test_a_save_that_comes_after_the_close_is_told_so() -> None:
+    async def main() -> None:
+        threads = ThreadPoolExecutor(1)
+        answer = AsyncCommits(MemoryStore(), threads).save(birth())
+        threads.shutdown()
+        done, _ = await asyncio.wait([answer], timeout=20)
+        assert done
+        assert isinstance(answer.exception(), RuntimeError)
 
     run(main())

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from kvflow import AsyncContext, AsyncRuntime, Lease, RunInfo, Status, StepFailed, Store, StoredRun, workflow
+from kvflow import AsyncContext, AsyncRuntime, Lease, Retry, RunInfo, Status, StepFailed, Store, StoredRun, workflow
 from kvflow.testing import FakeClock, FaultyStore
 
 HOUR = timedelta(hours=1)
@@ -238,6 +238,43 @@ def test_a_cancel_undoes_what_every_branch_did(store: Store, clock: FakeClock) -
     run(main())
 
 
+def test_a_replay_that_fails_at_once_still_undoes_what_slower_branches_did(store: Store, clock: FakeClock) -> None:
+    booked, undone = asyncio.Event(), list[str]()
+
+    async def book() -> None:
+        booked.set()
+
+    async def refuse() -> None:
+        await booked.wait()
+        raise ValueError("no money")
+
+    async def unbook(_: Any) -> None:
+        undone.append("tried")
+        if len(undone) == 1:
+            raise ConnectionError
+
+    @workflow
+    async def trip(ctx: AsyncContext, payload: None) -> None:
+        async def deep(levels: int) -> None:
+            if levels:
+                await asyncio.gather(deep(levels - 1))
+            else:
+                await ctx.step("book", book, compensate=unbook, retry=Retry(2, delay=HOUR))
+
+        await asyncio.gather(ctx.step("pay", refuse), deep(5))
+
+    async def main() -> None:
+        async with AsyncRuntime(store, workflows=[trip], clock=clock) as runtime:
+            resting = await runtime.trigger(trip)
+            assert (resting.status, ids(resting, "undo")) == (Status.SUSPENDED, [])
+            clock.advance(HOUR)
+            (found,) = await runtime.sweep()
+            assert (found.status, ids(found, "undo")) == (Status.FAILED, ["book"])
+
+    run(main())
+    assert undone == ["tried", "tried"]
+
+
 def test_a_step_in_a_thread_is_recorded_and_undone_though_its_sibling_failed(store: Store, clock: FakeClock) -> None:
     charged: list[str] = []
     refunded: list[str] = []
@@ -366,5 +403,29 @@ def test_a_step_begins_only_when_what_its_branch_saw_is_stored(store: Store, clo
             (info,) = await runtime.sweep()
             assert info.status is Status.COMPLETED
         assert "saved" in slow.noted[: slow.noted.index("saw late")]
+
+    run(main())
+
+
+def test_children_that_are_born_side_by_side_are_all_born(store: Store, clock: FakeClock) -> None:
+    """Their births have no lease, and go out together with other saves."""
+
+    @workflow
+    async def child(ctx: AsyncContext, number: int) -> int:
+        return number
+
+    @workflow
+    async def parent(ctx: AsyncContext, number: int) -> int:
+        await ctx.step("before", lambda: None)
+        output: int = await ctx.child("child", child, number)
+        return output
+
+    async def main() -> None:
+        async with AsyncRuntime(store, workflows=[parent, child], clock=clock) as runtime:
+            await asyncio.gather(*(runtime.trigger(parent, number, run_id=f"p-{number}") for number in range(8)))
+            while await runtime.sweep():
+                pass
+            runs = [await runtime.get_run(f"p-{number}") for number in range(8)]
+        assert [run and run.output for run in runs] == list(range(8)), runs
 
     run(main())

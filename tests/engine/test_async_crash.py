@@ -13,9 +13,11 @@ import pytest
 
 from engine.test_crash import TTL, Effects, breaking
 from kvflow import AsyncContext, AsyncRuntime, Retry, RunInfo, Status, Store, StoreUnavailable, Workflow, workflow
-from kvflow.testing import FakeClock, Killed
+from kvflow.testing import FakeClock, FaultyStore, Killed
 
 OUTPUT = {"flaky": 2, "event": "yes", "branches": ["a", "b"], "both": {"c": "c", "d": "d"}, "child": 42}
+LONG = timedelta(seconds=30)
+
 ONCE = ("first", "a early", "b early", "a", "b", "c", "d", "child")
 UNDOS = ("undo first", "undo a", "undo b", "undo c")
 
@@ -97,7 +99,8 @@ def driven(store: Store, flows: list[Workflow], clock: FakeClock) -> RunInfo:
     """By an instance of its own, which is gone afterwards."""
 
     async def main() -> RunInfo:
-        async with AsyncRuntime(store, workflows=flows, clock=clock, lease_ttl=TTL) as runtime:
+        ttl = TTL if isinstance(store, FaultyStore) else LONG  # of who dies soon, and of who must not by a slow machine
+        async with AsyncRuntime(store, workflows=flows, clock=clock, lease_ttl=ttl) as runtime:
             return await to_the_end(runtime, clock)
 
     return asyncio.run(asyncio.wait_for(main(), 60))

@@ -114,7 +114,7 @@ def test_a_crash_at_every_operation_is_finished_elsewhere(store: Store, fails: b
         flows = everything(effects, fails)
         with Runtime(dying, workflows=flows, clock=clock, lease_ttl=TTL) as runtime, contextlib.suppress(Killed):
             to_the_end(runtime, clock)
-        with Runtime(store, workflows=flows, clock=clock, lease_ttl=TTL) as elsewhere:
+        with Runtime(store, workflows=flows, clock=clock) as elsewhere:
             run = to_the_end(elsewhere, clock)
             check(run, effects, fails, store)
 
@@ -188,13 +188,13 @@ def test_a_crash_at_every_operation_of_a_cancel_is_finished_elsewhere(store: Sto
     for dying in breaking(store, kill=True, least=10):
         effects = Effects()
         flows = cancelled_once(effects)
-        with Runtime(store, workflows=flows, clock=clock, lease_ttl=TTL) as runtime:
+        with Runtime(store, workflows=flows, clock=clock) as runtime:
             runtime.trigger("parent", run_id="p")
             runtime.sweep()
         with Runtime(dying, workflows=flows, clock=clock, lease_ttl=TTL) as runtime, contextlib.suppress(Killed):
             runtime.cancel("p", "changed my mind")
             to_its_end(runtime)
-        with Runtime(store, workflows=flows, clock=clock, lease_ttl=TTL) as elsewhere:
+        with Runtime(store, workflows=flows, clock=clock) as elsewhere:
             elsewhere.cancel("p", "changed my mind")
             run = to_its_end(elsewhere)
             assert run.error is not None
@@ -231,7 +231,7 @@ def test_a_crash_at_every_operation_of_a_retry_is_finished_elsewhere(store: Stor
     for dying in breaking(store, kill=True, least=10):
         effects, broken = Effects(), [True]
         flows = retried(effects, broken)
-        with Runtime(store, workflows=flows, clock=clock, lease_ttl=TTL) as runtime:
+        with Runtime(store, workflows=flows, clock=clock) as runtime:
             runtime.trigger("parent", run_id="p")
             assert to_its_end(runtime).status is Status.FAILED
             check_calls(effects, once=("keep", "book", "free"))
@@ -240,7 +240,7 @@ def test_a_crash_at_every_operation_of_a_retry_is_finished_elsewhere(store: Stor
         with Runtime(dying, workflows=flows, clock=clock, lease_ttl=TTL) as runtime, contextlib.suppress(Killed):
             runtime.retry("p")
             to_its_end(runtime)
-        with Runtime(store, workflows=flows, clock=clock, lease_ttl=TTL) as elsewhere:
+        with Runtime(store, workflows=flows, clock=clock) as elsewhere:
             run = retried_elsewhere(elsewhere)
             assert (run.status, run.output) == (Status.COMPLETED, ["keep", "book", "work", "pay"])
             assert len(elsewhere.list_runs()) == 3, "another child, and one only"

@@ -1,5 +1,6 @@
 """Fan out: branches side by side, children on any instance, each exactly once."""
 
+import contextlib
 import threading
 from datetime import timedelta
 from functools import partial
@@ -8,7 +9,8 @@ from typing import Any
 import pytest
 
 from kvflow import ChildFailed, Context, InvalidArgument, Retry, Runtime, Status, StepFailed, Store, workflow
-from kvflow.testing import FakeClock
+from kvflow.testing import FakeClock, FaultyStore, Killed
+from kvflow.testing.runs import until
 
 SECOND = timedelta(seconds=1)
 
@@ -200,6 +202,39 @@ def test_cancelling_a_parent_cancels_its_children(store: Store, clock: FakeClock
         runtime.cancel("p")
         swept(runtime)
         assert [run.status for run in runtime.list_runs()] == [Status.CANCELLED] * 3
+
+
+def test_a_child_that_is_over_and_forgotten_is_not_born_again(store: Store, clock: FakeClock) -> None:
+    """Its parent died between the child's birth and its own record of it, and was driven again late."""
+    calls: list[str] = []
+
+    @workflow
+    def kid(ctx: Context, payload: None) -> str:
+        ctx.step("work", calls.append, "work")
+        return "done"
+
+    @workflow
+    def parent(ctx: Context, payload: None) -> Any:
+        return ctx.child("kid", kid)
+
+    ttl = timedelta(milliseconds=60)
+    dying = FaultyStore(store, 4, kill=True)  # a load, the parent's birth, the child's birth
+    with (
+        Runtime(dying, workflows=[parent, kid], clock=clock, lease_ttl=ttl) as runtime,
+        contextlib.suppress(Killed),
+    ):
+        runtime.trigger(parent, run_id="p")
+    assert dying.operations == ["load", "save", "save", "save"]
+    with Runtime(store, workflows=[kid], clock=clock, retention=SECOND) as elsewhere:
+        (run,) = elsewhere.sweep()
+        assert run.output == "done"
+        clock.advance(SECOND)
+        elsewhere.sweep()
+        assert elsewhere.get_run(run.run_id) is None
+    with Runtime(store, workflows=[parent, kid], clock=clock, lease_ttl=ttl) as runtime:
+        (run,) = until(runtime.sweep)
+        assert runtime.sweep() == []
+    assert (run.output, calls) == ("done", ["work"])
 
 
 def test_only_own_children_are_joined(store: Store, clock: FakeClock) -> None:

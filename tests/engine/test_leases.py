@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -10,6 +10,7 @@ import pytest
 
 from kvflow import Conflict, Context, Corrupt, Lease, Runtime, Status, Store, StoreUnavailable, workflow
 from kvflow.run import StoredRun
+from kvflow.store import Outcomes, Save
 from kvflow.testing import FakeClock, FaultyStore
 
 TTL = timedelta(milliseconds=100)
@@ -294,6 +295,9 @@ def test_a_store_that_fails_by_an_error_of_its_own_stops_no_sweep(store: Store, 
             if run.run_id == "bad" and run.version > 1:
                 raise RuntimeError("the driver's, for this row")
             return super().save(run, new, lease)
+
+        def save_many(self, saves: Iterable[Save]) -> Outcomes:
+            return [self.save(*save) for save in saves]
 
     @workflow
     def order(ctx: Context, payload: None) -> None: ...

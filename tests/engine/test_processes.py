@@ -1,90 +1,16 @@
 """Many processes on one store: they share its data and nothing else, and they are killed."""
 
-import multiprocessing
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable
 from datetime import timedelta
-from functools import partial
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import pytest
-
-from engine.conftest import PREFIX
-from kvflow import Context, Runtime, Status, Store, Workflow, workflow
-from kvflow.stores import open_store
+from kvflow import Context, Runtime, Status, Workflow, workflow
+from on_every_store import DEADLINE, Journal, Open, begun, ended, until
 
 PROCESSES, RUNS = 4, 200
 TTL = timedelta(milliseconds=400)
-DEADLINE = 60
-
-Open = Callable[[], Store]
-
-
-@pytest.fixture(params=["file", "postgres", "mysql", "redis"])
-def opener(request: pytest.FixtureRequest, opened_stores: dict[str, Store], tmp_path: Path) -> Generator[Open]:
-    """What opens one and the same store in any process; empty before and after."""
-    if request.param == "file":
-        yield partial(open_store, f"file:{tmp_path}/runs")
-        return
-    url: str = request.getfixturevalue(f"{request.param}_url")
-    opener = partial(open_store, url, prefix=PREFIX)
-    opened_stores.setdefault(url, opener())  # so that its tables are taken away in the end
-    yield opener
-    empty(opener)
-
-
-def empty(opener: Open) -> None:
-    with opener() as store:
-        while rows := store.list(1000):
-            for row in rows:
-                store.delete(row.run_id)
-
-
-class Journal:
-    """Lines that processes append to one file: what the outside saw, in order, whoever died."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def add(self, *words: object) -> None:
-        journal = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        try:
-            os.write(journal, (" ".join(map(str, words)) + "\n").encode())
-        finally:
-            os.close(journal)
-
-    def lines(self) -> list[list[str]]:
-        return [line.split() for line in self.path.read_text().splitlines()] if self.path.exists() else []
-
-
-def until(true: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not true():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.005)
-
-
-def begun(target: Callable[..., None], opener: Open, path: Path) -> BaseProcess:
-    process = multiprocessing.get_context("spawn").Process(target=target, args=(opener, path), daemon=True)
-    process.start()
-    return process
-
-
-def ended(processes: Iterable[BaseProcess]) -> list[int | None]:
-    """The exit codes; whoever has not ended by the deadline is killed."""
-    deadline = time.monotonic() + DEADLINE
-    codes: list[int | None] = []
-    for process in processes:
-        process.join(max(0, deadline - time.monotonic()))
-        codes.append(process.exitcode)
-        process.kill()
-        process.join()
-        process.close()
-    return codes
-
 
 # Each run once
 

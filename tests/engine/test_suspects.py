@@ -83,3 +83,14 @@ def test_a_suspect_that_gets_no_turn_waits_for_later_and_lets_others_in(store: S
         clock.advance(timedelta(hours=1))
         (run,) = runtime.sweep()
         assert (run.run_id, run.status) == ("suspect", Status.COMPLETED)
+
+
+def test_a_run_that_is_over_is_no_suspect_and_is_not_woken_for_ever(store: Store, clock: FakeClock) -> None:
+    with Runtime(store, workflows=[order], clock=clock) as runtime:
+        runtime.submit(order, False, run_id="over")
+        runtime.sweep()
+        kill_holders(store, "over", 2)
+        (run,) = runtime.sweep()
+        assert (run.status, run.attempt) == (Status.COMPLETED, 2)
+        assert runtime.sweep() == []
+        assert store.next_wake() is None

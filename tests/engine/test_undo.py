@@ -92,6 +92,28 @@ def test_branches_of_a_parallel_are_undone_too(store: Store, clock: FakeClock) -
     assert sorted(undone) == ["f", "h"]
 
 
+def test_a_branch_that_is_done_is_undone_though_another_rests(store: Store, clock: FakeClock) -> None:
+    undone: list[Any] = []
+
+    def flaky() -> None:
+        raise ConnectionError
+
+    @workflow
+    def trip(ctx: Context, payload: None) -> None:
+        ctx.parallel(
+            "book",
+            {"flight": lambda: "booked flight", "hotel": flaky},
+            retry=Retry(3, delay=HOUR),
+            compensate={"flight": undone.append},
+        )
+
+    with Runtime(store, workflows=[trip], clock=clock) as runtime:
+        resting = runtime.trigger(trip, run_id="r")
+        assert resting.status is Status.SUSPENDED
+        run = runtime.cancel("r")
+    assert (run.status, undone) == (Status.CANCELLED, ["booked flight"])
+
+
 def test_a_body_that_catches_the_failure_undoes_nothing(store: Store, clock: FakeClock) -> None:
     undone: list[Any] = []
 
