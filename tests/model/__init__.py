@@ -1,0 +1,1 @@
+"""Any store beside a model of the contract: hypothesis makes the calls, both must answer alike."""

@@ -1,0 +1,162 @@
+"""One workflow that reads from its payload what it is to do, so that a seed can make any workflow.
+
+Each step tells the journal when it begins and ends, with its key; it gives way in between, so that it can be slow.
+Each value that the body is given is told too. A step's result is never twice the same, so that what was recorded
+can be told from what was done again.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, cast
+
+from kvflow import AsyncContext, Retry, StepFailed, Workflow
+from kvflow.errors import ChildFailed, RunNotFound
+from simulation.choices import Choices, pick
+from simulation.journal import Journal
+from simulation.tasks import gather, moment
+
+Program = list[dict[str, Any]]
+
+AGAIN = Retry(attempts=3, delay=1, factor=1, jitter=False)
+EVENTS = ("red", "blue")
+LATE = "late"
+NOT_THERE = (RunNotFound,)
+
+
+class OutOfOrder(Exception):
+    """The body of a program fails."""
+
+
+def workflows(journal: Journal) -> list[Workflow]:
+    """The same program under two names, so that an instance may know one and not the other."""
+
+    async def program(ctx: AsyncContext, payload: Program) -> dict[str, Any]:
+        await _all(ctx, journal, payload)
+        return journal.all_seen(ctx)
+
+    return [Workflow(program, "program"), Workflow(program, "child")]
+
+
+async def _all(ctx: AsyncContext, journal: Journal, parts: Program) -> None:
+    for part in parts:
+        await _part(ctx, journal, part)
+
+
+async def _part(ctx: AsyncContext, journal: Journal, part: dict[str, Any]) -> None:
+    name = part["id"]
+    match part["do"]:
+        case "step":
+            await _step(ctx, journal, part)
+        case "sleep":
+            await ctx.sleep(name, part["seconds"])
+            journal.seen(ctx, name, "slept")
+        case "wait":
+            journal.seen(ctx, name, await ctx.wait_for_event(name, part["event"], part["seconds"], default=LATE))
+        case "child":
+            await _child(ctx, journal, part)
+        case "parallel":
+            await _parallel(ctx, journal, part)
+        case "gather":
+            await gather(*(partial(_all, ctx, journal, branch) for branch in part["branches"]))
+        case _:
+            raise OutOfOrder(name)
+
+
+async def _step(ctx: AsyncContext, journal: Journal, part: dict[str, Any]) -> None:
+    name = part["id"]
+    undo = partial(_undone, ctx, journal, name) if name.endswith("!") else None
+    try:
+        value = await ctx.step(
+            name, effect, ctx, journal, name, part["fails"], retry=AGAIN if part["fails"] else None, compensate=undo
+        )
+    except StepFailed as error:
+        journal.seen(ctx, name, "failed")
+        if not part["careful"]:
+            raise OutOfOrder(name) from error
+    else:
+        journal.seen(ctx, name, value)
+
+
+async def _parallel(ctx: AsyncContext, journal: Journal, part: dict[str, Any]) -> None:
+    name, asked = str(part["id"]), cast("dict[str, int]", part["branches"])
+    branches: dict[str, Callable[[], Any]] = {
+        branch: partial(effect, ctx, journal, f"{name}/{branch}", fails) for branch, fails in asked.items()
+    }
+    undo: dict[str, Callable[[Any], Any]] = {
+        branch: partial(_undone, ctx, journal, f"{name}/{branch}") for branch in branches if branch.endswith("!")
+    }
+    results = await ctx.parallel(name, branches, retry=AGAIN, compensate=undo)
+    for branch, value in results.items():
+        journal.seen(ctx, f"{name}/{branch}", value)
+
+
+async def _child(ctx: AsyncContext, journal: Journal, part: dict[str, Any]) -> None:
+    name = part["id"]
+    try:
+        value = await ctx.child(name, "child", part["program"])
+    except ChildFailed:
+        value = "failed"
+    journal.seen(ctx, f"{name}/join", value)
+
+
+async def effect(ctx: AsyncContext, journal: Journal, name: str, fails: int) -> str:
+    """What a step does to the outside: fails so many times, or until the run is healed, then gives a new value."""
+    call = journal.begun(ctx, name)
+    for _ in range(journal.slowness()):
+        await moment()
+    if call.tries <= fails and not (fails > AGAIN.attempts and journal.healed(ctx.run_id)):
+        journal.ended(call, None)
+        raise ConnectionError(name)
+    return journal.ended(call, f"{name} {call.number}")
+
+
+async def _undone(ctx: AsyncContext, journal: Journal, name: str, result: Any) -> None:
+    journal.undoing(ctx, name, result)
+    await effect(ctx, journal, f"undo/{name}", 0)
+
+
+def parts(program: Program) -> Iterator[dict[str, Any]]:
+    """All parts of a program, those of branches too, but not those of its children."""
+    for part in program:
+        yield part
+        if part["do"] == "gather":
+            for branch in part["branches"]:
+                yield from parts(branch)
+
+
+# Programs made by a seed
+
+
+def made(choices: Choices, depth: int = 1) -> Program:
+    """A program of a few parts."""
+    parts = [_made(choices, f"{number}", depth) for number in range(1 + choices.below(5))]
+    if choices.chance(0.15):
+        parts.append({"do": "fail", "id": "end"})
+    return parts
+
+
+def _made(choices: Choices, name: str, depth: int) -> dict[str, Any]:
+    kinds = ["step", "step", "step", "sleep", "wait", "wait", "parallel"]
+    if "." not in name:  # no branches in branches
+        kinds += ["gather", *(["child"] if depth else [])]
+    kind = pick(choices, kinds)
+    mark = "!" if choices.chance(0.4) else ""
+    match kind:
+        case "step":
+            fails = pick(choices, [0, 0, 0, 1, 2]) if not choices.chance(0.15) else 99
+            return {"do": kind, "id": f"step {name}{mark}", "fails": fails, "careful": choices.chance(0.3)}
+        case "sleep":
+            return {"do": kind, "id": f"sleep {name}", "seconds": pick(choices, [0, 1, 30])}
+        case "wait":
+            seconds = pick(choices, [None, 5, 60])
+            return {"do": kind, "id": f"wait {name}", "event": pick(choices, EVENTS), "seconds": seconds}
+        case "parallel":
+            return {"do": kind, "id": f"all {name}", "branches": {"a": pick(choices, [0, 2]), f"b{mark}": 0}}
+        case "gather":
+            branches = [
+                [_made(choices, f"{name}.{branch}.{number}", 0) for number in range(1 + choices.below(3))]
+                for branch in range(2)
+            ]
+            return {"do": kind, "id": f"both {name}", "branches": branches}
+        case _:
+            return {"do": kind, "id": f"child {name}", "program": made(choices, depth - 1)}

@@ -1,0 +1,52 @@
+"""Random courses: what always holds does, whoever dies, is slow, comes back, is not answered or has a wrong clock."""
+
+import pytest
+
+from chaos import chaos_seeds, replayable
+from simulation.course import run_course
+from simulation.simulation import Simulation
+
+BLOCK = 200
+
+
+@pytest.mark.parametrize("block", range(6))
+def test_a_course_holds(block: int) -> None:
+    for seed in range(block * BLOCK, (block + 1) * BLOCK):
+        run_course(seed)
+
+
+@pytest.mark.chaos
+def test_courses_hold_for_long() -> None:
+    for seed in chaos_seeds():
+        with replayable(seed):
+            run_course(seed)
+
+
+def told(simulation: Simulation) -> list[object]:
+    """All that a course came to."""
+    return [simulation.happened, simulation.journal.calls, simulation.now, simulation.store.list(100)]
+
+
+def test_a_seed_replays_exactly() -> None:
+    for seed in range(20):
+        assert told(run_course(seed)) == told(run_course(seed))
+
+
+def test_courses_differ_and_do_all_there_is() -> None:
+    """What is never tried is not shown to hold."""
+    tried = set[str]()
+    for seed in range(120):
+        simulation = run_course(seed)
+        tried |= {event.split()[-1] for event in simulation.happened}
+        for call in simulation.journal.calls:
+            tried |= {"a step"} | ({"a step again"} if call.tries > 1 else set())
+            tried |= {"a death in a step"} if call.ended is None else set[str]()
+        for ended in simulation.checker.ends.values():
+            tried |= {str(ended.run.status), *(record[0] for record in ended.resolved.values())}
+            tried |= {"undone"} if ended.undone else set[str]()
+            tried |= {"retried"} if ended.epoch else set[str]()
+    assert tried >= {
+        *("dies", "a step", "a step again", "a death in a step", "undone", "retried"),
+        *("completed", "failed", "cancelled"),
+        *("step", "fail", "slept", "got", "late", "spawn", "join"),
+    }
