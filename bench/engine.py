@@ -1,25 +1,26 @@
-"""The engine's speed: ``python -m bench.engine [memory|file|postgres|mysql|redis ...] [--quick] [--json PATH]``.
+"""The engine's speed: ``python -m bench.engine [memory|file|postgres|mysql|redis ...] [--quick] [--results DIR]``.
 
-What a run costs beside the bare calls of the store that it makes, what a replay costs beside decoding its records, and
-that a step costs the same however long the log is. Every figure is a ratio within one interleaved run.
+What a run costs beside the bare calls of the store that it makes and beside bare writes, what a replay costs beside
+decoding its records, and that a step costs the same however long the log is.
 """
 
-import argparse
 import contextlib
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from bench import tables
-from bench.figures import Figure, Goal, clocked, compare, figure
-from bench.places import PLACES, Missing
+from bench.command import Bench, Finding, main
+from bench.figures import Figure, Goal, Measure, clocked, compare, figure, in_turn
+from bench.floors import Floor
+from bench.grounds import Ground
+from bench.places import PLACES
+from bench.runs import text
 from kvflow import Context, Lease, Runtime, Store, StoredRun, workflow
 from kvflow.engine import Drive
 from kvflow.hands import Hands
@@ -31,8 +32,9 @@ from kvflow.store import Save
 from kvflow.stores import MemoryStore
 from kvflow.testing import FakeClock, FaultyStore
 
-RESULTS = Path(__file__).parent / "results" / "engine.json"
-SERVED = ("redis", "postgres")
+GOAL = 1.25
+"""How many times its bare saves a run may take."""
+
 STEPS = 5
 HOUR = timedelta(hours=1)
 
@@ -68,21 +70,21 @@ NAMES = [f"step {number}" for number in range(FULL.replay)]
 """Made once, for what a body spends on its own is no cost of a replay."""
 
 
-def text() -> str:
+def done() -> str:
     return "x" * 200
 
 
 @workflow
 def order(ctx: Context, payload: str) -> str:
     for number in range(STEPS):
-        ctx.step(f"step {number}", text)
+        ctx.step(f"step {number}", done)
     return payload
 
 
 @workflow
 def long(ctx: Context, steps: int) -> None:
     for name in NAMES[:steps]:
-        ctx.step(name, text)
+        ctx.step(name, done)
     ctx.wait_for_event("rest", "never")
 
 
@@ -91,44 +93,20 @@ def nap(ctx: Context, payload: None) -> None:
     ctx.sleep("nap", HOUR)
 
 
-def main() -> int:
-    options = _options()
-    sizes = QUICK if options.quick else FULL
-    figures = [replay(sizes), late_steps(sizes)]
-    threads = sleepers(sizes)
-    kept: dict[str, Any] = {"quick": options.quick, "memory": figures, "threads of sleepers": threads}
-    print("== in memory\n" + tables.figures(figures))
-    print(f"{sizes.sleepers:,} sleeping runs hold {threads} threads")
-    for name in options.stores or SERVED:
-        try:
-            with PLACES[name]() as ground, ground.opener("engine")() as store:
-                print(f"\n== {name}: " + "\n   ".join(ground.about), flush=True)
-                kept[name] = [a_run(store, sizes)]
-                print(tables.figures(kept[name]))
-        except Missing as missing:
-            print(f"\n== {name}: left out, {missing}")
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_bytes(msgspec.json.format(msgspec.json.encode(kept)) + b"\n")
-    print(f"\nkept in {options.json}")
-    return 0
+def find(ground: Ground, quick: bool) -> Iterator[Finding]:
+    sizes = QUICK if quick else FULL
+    if ground.bare_goal is None:  # where nothing but the engine costs anything
+        yield replay(sizes)
+        yield late_steps(sizes)
+        threads = sleepers(sizes)
+        yield Measure(name=f"threads of {sizes.sleepers:,} sleeping runs", value=threads, unit="", goal=Goal(1))
+    else:
+        with ground.opener("engine")() as store, ground.floor() as floor:
+            yield from a_run(store, floor, sizes, ground.bare_goal)
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench.engine", description="What the engine costs, as ratios.")
-    parser.add_argument(
-        "stores", nargs="*", metavar="STORE", help=f"of {', '.join(PLACES)}; if none, {' and '.join(SERVED)}"
-    )
-    parser.add_argument("--quick", action="store_true", help="sizes so small that the figures mean nothing")
-    parser.add_argument("--json", type=Path, default=RESULTS, help="where the figures are kept (%(default)s)")
-    options = parser.parse_args()
-    for name in options.stores:
-        if name not in PLACES:
-            parser.error(f"no store {name!r}: it must be one of {', '.join(PLACES)}")
-    return options
-
-
-def a_run(store: Store, sizes: Sizes) -> Figure:
-    """Born, five steps each recorded, finished: beside the same saves of other runs without an engine."""
+def a_run(store: Store, floor: Floor, sizes: Sizes, bare_goal: float) -> Iterator[Figure]:
+    """Born, five steps each recorded, finished: beside the same saves without an engine, and beside bare writes."""
     recorder = Recorder(store)
     with Runtime(recorder, workflows=[order]) as runtime:
         runtime.trigger(order, "payload")
@@ -136,13 +114,23 @@ def a_run(store: Store, sizes: Sizes) -> Figure:
     if len(saves) != STEPS + 2:
         raise AssertionError(f"a run of {STEPS} steps made {len(saves)} saves")
     with Runtime(store, workflows=[order]) as runtime:
-        return compare(
-            f"a run of {STEPS} steps beside its {len(saves)} bare saves",
-            lambda: _times(sizes.batch, lambda: runtime.trigger(order, "payload")),
-            lambda: _times(sizes.batch, lambda: _save_again(store, saves)),
+        runs, again, bare = in_turn(
+            [
+                lambda: _times(sizes.batch, lambda: runtime.trigger(order, "payload")),
+                lambda: _times(sizes.batch, lambda: _save_again(store, saves)),
+                lambda: _times(sizes.batch, lambda: _write(floor, saves)),
+            ],
             sizes.rounds,
-            Goal(1.25),
         )
+    about = f"a run of {STEPS} steps beside"
+    yield figure(f"{about} its {len(saves)} bare saves", [*zip(runs, again, strict=True)], Goal(GOAL))
+    name = f"{about} {len(saves)} bare writes of the same bytes"
+    yield figure(name, [*zip(runs, bare, strict=True)], Goal(round(GOAL * bare_goal, 2)))
+
+
+def _write(floor: Floor, saves: Sequence[Save]) -> None:
+    for run, new, _ in saves:
+        floor.write(text(sum(map(len, (run.snapshot, *new)))))
 
 
 def _save_again(store: Store, saves: Sequence[Save]) -> None:
@@ -198,7 +186,7 @@ def _seconds_of_steps(runtime: Runtime, steps: int) -> list[float]:
 
     @workflow(name=f"timed {uuid.uuid4().hex}")
     def timed(ctx: Context, payload: None) -> None:
-        begun.extend(clocked(ctx.step, f"step {number}", text)[0] for number in range(steps))
+        begun.extend(clocked(ctx.step, f"step {number}", done)[0] for number in range(steps))
 
     runtime.register(timed)
     runtime.delete_run(runtime.trigger(timed).run_id)
@@ -226,5 +214,7 @@ def _times(number: int, call: Callable[[], object]) -> float:
     return clocked(make)[0] / number
 
 
+ENGINE = Bench("engine", "runs, steps and replays", tuple(PLACES), find)
+
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main([ENGINE], "bench.engine", "What the engine costs, as ratios."))

@@ -43,7 +43,7 @@ def expenses(ground: Ground, sizes: Sizes) -> Iterator[Expense]:
     ]
     if ground.bare_goal is not None:
         with ground.floor() as floor:
-            wall, client, server = _clock([partial(floor, text(2 * SMALL)) for _ in range(sizes.calls)])
+            wall, client, server = _clock([partial(floor.write, text(2 * SMALL)) for _ in range(sizes.calls)])
         yield Expense(name="bare write", wall=wall, client=client, server=server, turns=None, counted=None)
     for at, (name, kind) in enumerate(kinds):
         opener = ground.opener(f"spent{at}")

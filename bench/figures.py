@@ -36,7 +36,7 @@ class Goal(Struct, frozen=True):
 
 
 class Figure(Struct, frozen=True, kw_only=True):
-    """One row of a store's table; ``one`` and ``other`` are the medians of both sides, in seconds a call."""
+    """One row of a store's table; ``one`` and ``other`` are the medians of both sides: seconds of a call, or bytes."""
 
     name: str
     ratio: float
@@ -45,26 +45,61 @@ class Figure(Struct, frozen=True, kw_only=True):
     other: float
     rounds: int
     goal: Goal | None
+    unit: str = "s"
+    series: str = ""
+    """What is plotted together: figures of one series differ in ``at``."""
+
+    at: int = 0
+    beside: int = 0
+    """Where the side lies that all of the series are held against."""
+
+    server: str = ""
+    durability: str = ""
 
     @property
     def verdict(self) -> str:
-        if self.goal is None:
-            return "–"
-        return "ok" if self.goal.met(self.ratio) else "over"
+        return verdict(self.goal, self.ratio)
+
+
+class Measure(Struct, frozen=True, kw_only=True):
+    """What is counted and no ratio: commits, threads, bytes."""
+
+    name: str
+    value: float
+    unit: str
+    goal: Goal | None = None
+    server: str = ""
+    durability: str = ""
+
+    @property
+    def verdict(self) -> str:
+        return verdict(self.goal, self.value)
+
+
+def verdict(goal: Goal | None, value: float) -> str:
+    if goal is None:
+        return "–"
+    if goal.met(value):
+        return "ok"
+    return "under" if goal.least else "over"
 
 
 def compare(name: str, one: Batch, other: Batch, rounds: int, goal: Goal | None) -> Figure:
     """How many times what ``other`` takes ``one`` takes."""
-    for warm in (one, other):  # connections, caches and prepared statements are there before the first round
+    first, second = in_turn((one, other), rounds)
+    return figure(name, [*zip(first, second, strict=True)], goal)
+
+
+def in_turn(sides: Sequence[Batch], rounds: int) -> list[list[float]]:
+    """What each side took in each round; every other round goes through them backward."""
+    for warm in sides:  # connections, caches and prepared statements are there before the first round
         warm()
-    pairs: list[tuple[float, float]] = []
-    for at in range(max(rounds, LEAST_ROUNDS)):
-        if at % 2:
-            second, first = other(), one()
-        else:
-            first, second = one(), other()
-        pairs.append((first, second))
-    return figure(name, pairs, goal)
+    took: list[list[float]] = [[] for _ in sides]
+    for number in range(max(rounds, LEAST_ROUNDS)):
+        turns = [*zip(took, sides, strict=True)]
+        for samples, side in reversed(turns) if number % 2 else turns:
+            samples.append(side())
+    return took
 
 
 def figure(name: str, pairs: Sequence[tuple[float, float]], goal: Goal | None) -> Figure:

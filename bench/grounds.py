@@ -25,6 +25,9 @@ class Ground:
     served = False
     """Whether there is a server, to which several processes can talk."""
 
+    can_be_slow = False
+    """Whether commits can be made slow, as they are on other disks."""
+
     bare_goal: float | None = None
     """How many times the bare write a save may take."""
 
@@ -34,9 +37,18 @@ class Ground:
     counts: str | None = None
     """What ``counted`` counts, where it can."""
 
+    log = ""
+    """What is written before a write is durable, by the name that people know it by."""
+
     url = "memory:"
     port = 0
     """Where the server listens when the URL does not say."""
+
+    server = "this process's memory"
+    """What the rows name: a server and its version."""
+
+    durability = "nothing is durable"
+    """What the rows name of how durable a write is; in ``about`` there is more."""
 
     def __init__(self) -> None:
         self.about = ["in this process's memory: nothing is durable"]
@@ -56,6 +68,10 @@ class Ground:
         """Within it much is loaded, and need not be durable."""
         return nullcontext()
 
+    def slow(self, seconds: float) -> AbstractContextManager[object]:
+        """Within it each commit takes at least so long, of connections that are opened within it."""
+        raise NotImplementedError
+
     def settle(self) -> None:
         """After loading: what the server would have done by itself some minutes later."""
 
@@ -67,6 +83,10 @@ class Ground:
         """How many of ``counts`` there were so far, as seen when no store is open."""
         raise NotImplementedError
 
+    def written(self) -> int | None:
+        """How many bytes went into ``log`` so far; None where nobody can tell."""
+        return None
+
 
 class FileGround(Ground):
     """A directory below the one for temporary files (``TMPDIR``)."""
@@ -74,12 +94,15 @@ class FileGround(Ground):
     name = "file"
     bare_goal = 2.0
     counts = "fsyncs"
+    log = "files"
+    can_be_slow = True
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.url = f"file:{path}"
         self._syncs = 0
         kind = filesystem(path)
+        self.server, self.durability = "files", f"fdatasync on {kind}"
         self.about = [f"fdatasync on {kind}, {path}"]
         if kind in ("tmpfs", "ramfs"):
             self.about.append("nothing is durable on it: set TMPDIR to a directory on a disk")
@@ -98,6 +121,14 @@ class FileGround(Ground):
         os.sync()
 
     @contextmanager
+    def slow(self, seconds: float) -> Generator[None]:
+        """Each sync of this process waits first."""
+        with mock.patch("os.fsync", _late(os.fsync, seconds)), mock.patch("os.fdatasync", _late(os.fdatasync, seconds)):
+            self.durability += f" after {seconds * 1000:.0f} ms"
+            yield
+        self.durability = self.durability.rpartition(" after ")[0]
+
+    @contextmanager
     def counting(self) -> Generator[None]:
         """Within it the syncs of this process are counted."""
         with mock.patch("os.fsync", self._counter(os.fsync)), mock.patch("os.fdatasync", self._counter(os.fdatasync)):
@@ -106,12 +137,25 @@ class FileGround(Ground):
     def counted(self) -> int:
         return self._syncs
 
+    def written(self) -> int | None:
+        """By this process; Linux tells."""
+        told = psutil.Process().io_counters() if psutil.LINUX else None
+        return told.write_chars if told else None
+
     def _counter(self, sync: Callable[[Any], None]) -> Callable[[Any], None]:
         def count(descriptor: Any) -> None:
             self._syncs += 1
             sync(descriptor)
 
         return count
+
+
+def _late(sync: Callable[[Any], None], seconds: float) -> Callable[[Any], None]:
+    def late(descriptor: Any) -> None:
+        time.sleep(seconds)
+        sync(descriptor)
+
+    return late
 
 
 def _no_sync(descriptor: Any) -> None:
@@ -123,6 +167,7 @@ class PostgresGround(Ground):
     served = True
     bare_goal = 1.5
     counts = "WAL syncs"
+    log = "WAL"
     port = 5432
 
     def __init__(self, url: str) -> None:
@@ -130,6 +175,9 @@ class PostgresGround(Ground):
         with floors.postgres_connection(url) as connection:
             show = {name: str(_one(connection.execute(f"SHOW {name}".encode()))) for name in POSTGRES_SETTINGS}
         self._version = int(show["server_version_num"])
+        self.server = f"PostgreSQL {show['server_version'].split()[0]}"
+        self.durability = _settings({name: show[name] for name in ("fsync", "synchronous_commit")})
+        self.can_be_slow = show["fsync"] == "on" and show["synchronous_commit"] == "on"
         self.about = [
             f"PostgreSQL {show.pop('server_version')} at {_where(url)}",
             _settings(show, "server_version_num"),
@@ -141,6 +189,23 @@ class PostgresGround(Ground):
     def floor(self) -> AbstractContextManager[Floor]:
         return floors.postgres(self.url)
 
+    @contextmanager
+    def slow(self, seconds: float) -> Generator[None]:
+        """By ``commit_delay``, which a lone commit waits for too where ``commit_siblings`` is 0."""
+        settings = {"commit_delay": f"{seconds * 1e6:.0f}", "commit_siblings": "0"}
+        usual = self.durability
+        with floors.postgres_connection(self.url) as connection:
+            database = f'ALTER DATABASE "{urlsplit(self.url).path.strip("/")}"'
+            for name, value in settings.items():
+                connection.execute(f"{database} SET {name} = {value}".encode())
+            self.durability = f"{usual}, {_settings(settings)}"
+            try:
+                yield
+            finally:
+                self.durability = usual
+                for name in settings:
+                    connection.execute(f"{database} RESET {name}".encode())
+
     def settle(self) -> None:
         with floors.postgres_connection(self.url) as connection:
             connection.execute("VACUUM (ANALYZE)")
@@ -148,20 +213,37 @@ class PostgresGround(Ground):
 
     def counted(self) -> int:
         """Backends tell what they did at the latest when they end."""
-        others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
         syncs = (
             "SELECT sum(fsyncs) FROM pg_stat_io WHERE object = 'wal'"
             if self._version >= 180000
             else "SELECT wal_sync FROM pg_stat_wal"
         )
+        with self._alone() as connection:
+            return int(_one(connection.execute(syncs)))
+
+    @contextmanager
+    def _alone(self) -> Generator[floors.PostgresConnection]:
+        """A connection, once it is the only one to the database: in one transaction, however long that takes."""
+        others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
         deadline = time.monotonic() + 10
-        with floors.postgres_connection(self.url) as connection:
+        with floors.postgres_connection(self.url) as connection, connection.transaction():
             while (
-                _one(connection.execute(f"{others} AND backend_type = 'client backend'"))
+                _one(connection.execute(f"{others} AND backend_type = 'client backend'".encode()))
                 and time.monotonic() < deadline
             ):
                 time.sleep(0.01)
-            return int(_one(connection.execute(syncs)))
+                connection.execute("SELECT pg_stat_clear_snapshot()")
+            yield connection
+
+    def written(self) -> int | None:
+        with floors.postgres_connection(self.url) as connection:
+            return int(_one(connection.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn")))
+
+    def commits(self) -> int:
+        """How many transactions the database has committed, as seen when no store is open."""
+        with self._alone() as connection:
+            committed = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
+            return int(_one(connection.execute(committed)))
 
 
 POSTGRES_SETTINGS = (
@@ -175,6 +257,7 @@ class MySQLGround(Ground):
     served = True
     bare_goal = 1.8
     counts = "InnoDB syncs"
+    log = "redo log"
     port = 3306
 
     def __init__(self, url: str) -> None:
@@ -184,6 +267,8 @@ class MySQLGround(Ground):
             (version, *values), *_ = cursor.fetchall()
         kind = "MariaDB" if "maria" in str(version).lower() else "MySQL"
         settings = {name: str(value) for name, value in zip(MYSQL_SETTINGS, values, strict=True)}
+        self.server = f"{kind} {str(version).split('-')[0]}"
+        self.durability = _settings({name: settings[name] for name in MYSQL_SETTINGS[:3]})
         self.about = [f"{kind} {version} at {_where(url)}", _settings(settings)]
 
     def opener(self, prefix: str, url: str | None = None) -> Callable[[], Store]:
@@ -193,8 +278,14 @@ class MySQLGround(Ground):
         return floors.mysql(self.url)
 
     def counted(self) -> int:
+        return self._status("Innodb_data_fsyncs")
+
+    def written(self) -> int | None:
+        return self._status("Innodb_os_log_written")
+
+    def _status(self, name: str) -> int:
         with floors.mysql_connection(self.url) as connection, connection.cursor() as cursor:
-            cursor.execute("SHOW GLOBAL STATUS LIKE 'Innodb_data_fsyncs'")
+            cursor.execute(f"SHOW GLOBAL STATUS LIKE '{name}'")
             ((_, count), *_) = cursor.fetchall()
             return int(count)
 
@@ -210,6 +301,7 @@ class RedisGround(Ground):
     served = True
     bare_goal = 1.25
     counts = "commands"
+    log = "AOF"
     port = 6379
 
     def __init__(self, url: str, name: str, ours: bool) -> None:
@@ -223,12 +315,22 @@ class RedisGround(Ground):
             settings: dict[str, str] = client.config_get(*REDIS_SETTINGS)
         version = server.get("valkey_version") or server["redis_version"]
         kind = "Valkey" if "valkey_version" in server else "Redis"
+        self.server = f"{kind} {version}"
+        self._told(settings)
         self.about = [f"{kind} {version} at {_where(url)}", _settings(settings)]
         if ours:
             self.about.append("all but the rows that say otherwise under appendfsync everysec")
 
+    def _told(self, settings: dict[str, str]) -> None:
+        on = settings["appendonly"] == "yes"
+        self.durability = f"appendonly=yes, appendfsync={settings['appendfsync']}" if on else "appendonly=no"
+
     def opener(self, prefix: str, url: str | None = None) -> Callable[[], Store]:
-        return partial(open_store, url or self.url, prefix=f"{self._name}_{prefix}", timeout=60.0)
+        return partial(open_store, url or self.url, prefix=self.prefix(prefix), timeout=60.0)
+
+    def prefix(self, name: str) -> str:
+        """What keys must begin with, or have in them behind a colon, to be removed at the end."""
+        return f"{self._name}_{name}"
 
     def floor(self) -> AbstractContextManager[Floor]:
         return floors.redis(self.url, f"{self._name}:bare")
@@ -237,10 +339,17 @@ class RedisGround(Ground):
         if mode:
             with floors.redis_client(self.url) as client:
                 client.config_set(*mode.split(" "))
+                self._told(client.config_get(*REDIS_SETTINGS))
 
     def counted(self) -> int:
         with floors.redis_client(self.url) as client:
             return int(client.info("stats")["total_commands_processed"])
+
+    def written(self) -> int | None:
+        """Where there is an AOF."""
+        with floors.redis_client(self.url) as client:
+            size: int | None = client.info("persistence").get("aof_current_size")
+            return size
 
     def clear(self) -> None:
         """Remove our keys from somebody else's server."""

@@ -8,14 +8,15 @@ import random
 import time
 import uuid
 from base64 import b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 from msgspec.structs import replace
 
+from bench.figures import clocked
 from kvflow.errors import KvflowError
 from kvflow.run import Lease, Status, StoredRun
-from kvflow.store import Outcomes, Save, Store
+from kvflow.store import Outcomes, Runs, Save, Store
 
 SMALL = 200
 """Bytes of a head and of a usual record."""
@@ -133,3 +134,18 @@ def rest(run: StoredRun, held: Lease) -> Save:
 def finish(run: StoredRun, held: Lease) -> Save:
     """The save by which a claimed run is over."""
     return replace(run, version=run.version + 1, status=Status.COMPLETED, wake_at=None, log=()), (), held
+
+
+def clocked_claim(store: Store, limit: int, workflows: tuple[str, ...] | None) -> float:
+    """The seconds to claim so many that are due; afterwards they are due again."""
+    return clocked_taking(store, limit, lambda mine: store.claim(now(), limit, mine, workflows))
+
+
+def clocked_taking(store: Store, limit: int, take: Callable[[Lease], Runs]) -> float:
+    """The seconds to take so many that are due, each with ``HELD`` records; afterwards they are due again."""
+    mine = lease()
+    seconds, runs = clocked(take, mine)
+    if len(runs) != limit or any(len(run.log) != HELD for run in runs):
+        raise AssertionError(f"{limit} runs with {HELD} records each were due, and {len(runs)} were taken")
+    expect(store.save_many([rest(run, mine) for run in runs]))
+    return seconds

@@ -35,7 +35,7 @@ def _save_beside_bare(store: Store, floor: Floor, sizes: Sizes, mode: str, goal:
     drive = Drive(store, f"driven {mode}")
 
     def bare() -> float:
-        return each(floor, [(text(2 * SMALL),) for _ in range(sizes.batch)])
+        return each(floor.write, [(text(2 * SMALL),) for _ in range(sizes.batch)])
 
     return compare(_under("save beside the bare write", mode), _saves(store, drive, sizes), bare, sizes.rounds, goal)
 
@@ -50,7 +50,7 @@ def _post_beside_bare(store: Store, floor: Floor, sizes: Sizes, mode: str) -> Fi
         return each(store.post, [(run.run_id, text(SMALL), now()) for run in runs])
 
     def bare() -> float:
-        return each(floor, [(text(SMALL),) for _ in range(sizes.batch)])
+        return each(floor.write, [(text(SMALL),) for _ in range(sizes.batch)])
 
     return compare(_under("post beside the bare write", mode), post, bare, sizes.rounds, POST_GOAL)
 

@@ -13,10 +13,7 @@ class Sizes(Struct, frozen=True, kw_only=True):
     short: int
     long: int
     claim: int
-    few: int
-    many: int
-    """Sleepers beside a claim; where there is no server, a tenth of them."""
-
+    claimers: int
     pile: int
     """Due runs that several processes claim."""
 
@@ -27,17 +24,14 @@ class Sizes(Struct, frozen=True, kw_only=True):
 FULL = Sizes(
     rounds=60,
     few_rounds=25,
-    trials=7,
+    trials=5,
     batch=10,
     short=10,
     long=5000,
     claim=100,
-    few=1000,
-    many=1_000_000,
+    claimers=4,
     pile=4000,
     calls=500,
 )
 
-QUICK = Sizes(
-    rounds=5, few_rounds=5, trials=5, batch=2, short=2, long=20, claim=10, few=10, many=1000, pile=40, calls=10
-)
+QUICK = Sizes(rounds=5, few_rounds=5, trials=5, batch=2, short=2, long=20, claim=10, claimers=2, pile=40, calls=10)
