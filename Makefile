@@ -3,26 +3,36 @@
 
 PYTHON ?=
 PYTEST_ARGS ?=
+KVFLOW_CHAOS_MINUTES ?= 60
 PYTHONS = $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python)
 BIN = .venv/bin
 READY = .venv/ready
+SITE = $(BIN)/sphinx-build -q -E -W --keep-going -d .cache/site-state docs .cache/site
 
-.PHONY: help demo test check bench bench-quick format build clean
+export KVFLOW_CHAOS_MINUTES
+
+.PHONY: help demo test chaos check docs bench bench-quick format build clean
 
 help:
-	@echo "make demo         shows what the stores promise, in a few seconds"
+	@echo "make demo         shows three workers, kills one, and gives an account of it; 10 seconds"
 	@echo "make test         runs the tests, on real servers of their own; PYTEST_ARGS='-k redis' runs some"
-	@echo "make check        ruff, mypy, pyright, import-linter"
+	@echo "make chaos        tries random courses for KVFLOW_CHAOS_MINUTES=60 minutes a part; a failure names its seed"
+	@echo "make check        ruff, mypy, pyright, import-linter, and the docs without a warning"
+	@echo "make docs         the docs as a site, in .cache/site"
 	@echo "make format       ruff's formatting and fixes, applied"
-	@echo "make bench        measures the stores and the engine; make bench-quick does so roughly"
+	@echo "make bench        measures kvflow and its peers, and writes docs/performance.md; bench-quick: does that work?"
 	@echo "make build        wheel and sdist, in dist/"
 	@echo "make clean        removes .venv and whatever the above left"
 
 demo: $(READY)
-	@$(BIN)/python docs/examples/stores_demo.py
+	@$(BIN)/kvflow demo
 
 test: $(READY)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# The parts run side by side, as many as -n says; PYTEST_ARGS="-n 0 -k redis" runs some of them one after the other.
+chaos: $(READY)
+	@$(BIN)/python -m pytest -m chaos -o timeout=0 -n 8 $(PYTEST_ARGS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .
@@ -30,18 +40,25 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(SITE)
+
+docs: $(READY)
+	$(SITE)
+	@echo "open .cache/site/index.html"
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 bench: $(READY)
-	@$(BIN)/python -m bench.stores
-	@$(BIN)/python -m bench.engine
+	@$(BIN)/python -m bench
+	@$(BIN)/python -m bench.peers
+	@$(BIN)/python -m bench.report
 
 bench-quick: $(READY)
-	@$(BIN)/python -m bench.stores --quick
-	@$(BIN)/python -m bench.engine --quick
+	@$(BIN)/python -m bench --quick
+	@$(BIN)/python -m bench.peers --quick
+	@$(BIN)/python -m bench.plots
 
 build: $(READY)
 	$(BIN)/python -m build

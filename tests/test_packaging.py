@@ -136,6 +136,13 @@ def test_a_missing_driver_names_the_extra_that_brings_it(
     )
 
 
+def test_a_missing_command_line_names_the_extra_that_brings_it(elsewhere: Path, tmp_path: Path) -> None:
+    for command in ([elsewhere, "-m", "kvflow"], [elsewhere.with_name("kvflow")]):
+        done = subprocess.run([*command, "runs", "memory:"], cwd=tmp_path, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == "kvflow: the command line needs typer: pip install 'kvflow[cli]'\n"
+
+
 @pytest.mark.parametrize("module", ["kvflow", "kvflow.store", "kvflow.stores", "kvflow.testing"])
 def test_the_core_imports_no_driver(module: str, tmp_path: Path) -> None:
     imports_only(module, (), tmp_path)
