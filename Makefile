@@ -16,7 +16,7 @@ export KVFLOW_CHAOS_MINUTES
 help:
 	@echo "make demo         shows three workers, kills one, and gives an account of it; 10 seconds"
 	@echo "make test         runs the tests, on real servers of their own; PYTEST_ARGS='-k redis' runs some"
-	@echo "make chaos        tries random courses for KVFLOW_CHAOS_MINUTES=60 minutes a part; a failure names its seed"
+	@echo "make chaos        tries random courses for KVFLOW_CHAOS_MINUTES=60 minutes in all; a failure names its seed"
 	@echo "make check        ruff, mypy, pyright, import-linter, and the docs without a warning"
 	@echo "make docs         the docs as a site, in .cache/site"
 	@echo "make format       ruff's formatting and fixes, applied"
@@ -30,9 +30,11 @@ demo: $(READY)
 test: $(READY)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-# The parts run side by side, as many as -n says; PYTEST_ARGS="-n 0 -k redis" runs some of them one after the other.
+# The parts run side by side: four of them the whole time, the others one after the other beside these, the longest first.
+# PYTEST_ARGS="-n 0 -k redis" runs some of them alone. A whole run begins without figures.
 chaos: $(READY)
-	@$(BIN)/python -m pytest -m chaos -o timeout=0 -n 8 $(PYTEST_ARGS)
+	@$(if $(PYTEST_ARGS)$(KVFLOW_CHAOS_SEED),,rm -rf .chaos)
+	@$(BIN)/python -m pytest -m chaos -o timeout=0 -n 8 --dist load --maxschedchunk 1 $(PYTEST_ARGS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .

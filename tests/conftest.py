@@ -10,12 +10,13 @@ how to get it, and fails where CI is set.
 """
 
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
 import pytest
 
+from chaos import chaos_seeds, share_of, side_by_side
 from servers.guardian import Guardian
 from servers.mysql import mysql
 from servers.postgres import postgres
@@ -23,6 +24,19 @@ from servers.process import Missing, Server
 from servers.valkey import Group, cluster, form, sentinels, settle, valkey
 
 S = TypeVar("S", Server, Group)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """``make chaos`` has nothing but parts of itself, which run side by side."""
+    if all(item.get_closest_marker("chaos") for item in items):
+        items[:] = side_by_side(items, share_of)
+
+
+@pytest.fixture
+def seeds(request: pytest.FixtureRequest) -> Iterator[int]:
+    """New ones, for the share of the time that the mark ``chaos`` of this test says."""
+    return chaos_seeds(share_of(request.node))
 
 
 @pytest.fixture(scope="session")

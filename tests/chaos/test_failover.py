@@ -7,7 +7,7 @@ held a run before writes over what came of it after; and whoever asks again for 
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from random import Random
@@ -15,7 +15,7 @@ from threading import Timer
 
 import pytest
 
-from chaos import chaos_seeds, replayable
+from chaos import replayable
 from chaos.checker import Checker
 from chaos.course import LEASE_TTL, TIMEOUT, WORKERS
 from chaos.crew import Crew
@@ -31,6 +31,7 @@ from kvflow.stores import open_store
 from servers.guardian import Guardian
 from servers.process import Missing
 from servers.valkey import pair
+from servers.version import version
 
 SECONDS, BEHIND = 4.0, 1.5
 """How long orders come, and for how much of that the replica hears nothing."""
@@ -145,12 +146,14 @@ def test_a_failover_loses_the_last_writes_and_breaks_nothing(fresh: Fresh, tmp_p
     assert counts["runs lost"] + counts["events lost"] + counts["steps lost and run again"], "nothing was lost"
 
 
-@pytest.mark.chaos
-def test_failovers_break_nothing_for_long(fresh: Fresh, tmp_path: Path) -> None:
-    figures = Figures("failovers of redis")
-    for seed in chaos_seeds():
-        with replayable(seed), fresh() as pair:
-            figures.add(course(pair, seed, tmp_path / str(seed)))
+@pytest.mark.chaos(share=3 / 4)
+def test_failovers_break_nothing_for_long(fresh: Fresh, seeds: Iterator[int], tmp_path: Path) -> None:
+    figures: Figures | None = None
+    for seed in seeds:
+        with fresh() as pair:
+            figures = figures or Figures("failovers", "redis", version(pair.url))
+            with figures.noted(), replayable(seed):
+                figures.add(course(pair, seed, tmp_path / str(seed)))
 
 
 def saves(pair: Pair, seconds: float) -> list[float]:

@@ -141,15 +141,20 @@ def opened(url: str) -> None:
     answered(open_it, Path.cwd(), sys.prefix, sys.base_prefix)  # a driver looks up its own version
 
 
-@pytest.mark.usefixtures("here")
-def test_a_url_of_anything_opens_or_is_refused() -> None:
+@pytest.fixture
+def imported(here: Path) -> None:
+    """All that opens a store is imported: it is when it is first asked for, and that is no deed of a hostile URL."""
     for scheme in ("postgresql", "mysql", "redis", "rediss"):
-        open_store(f"{scheme}://localhost/1").close()  # modules are imported when they are first asked for
+        open_store(f"{scheme}://localhost/1").close()
     open_store("file:warm").close()
+
+
+@pytest.mark.usefixtures("imported")
+def test_a_url_of_anything_opens_or_is_refused() -> None:
     run("URLs", URLS, opened, 300)
 
 
 @pytest.mark.chaos
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("imported")
 def test_a_url_of_anything_opens_or_is_refused_for_long() -> None:
     run_long("URLs", *Attack(URLS, opened, 300))

@@ -1,8 +1,14 @@
 """Random courses: what always holds does, whoever dies, is slow, comes back, is not answered or has a wrong clock."""
 
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import pytest
 
-from chaos import chaos_seeds, replayable
+from chaos import replayable
+from chaos.figures import Figures
+from simulation.checker import Checker
 from simulation.course import run_course
 from simulation.simulation import Simulation
 
@@ -15,11 +21,36 @@ def test_a_course_holds(block: int) -> None:
         run_course(seed)
 
 
-@pytest.mark.chaos
-def test_courses_hold_for_long() -> None:
-    for seed in chaos_seeds():
-        with replayable(seed):
-            run_course(seed)
+@pytest.mark.chaos(share=1 / 2)
+def test_courses_hold_for_long(seeds: Iterator[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = Figures("simulation", "simulation")
+    monkeypatch.setattr(Simulation, "go_on", counted(Simulation.go_on, lambda: figures.count("turns")))
+    monkeypatch.setattr(Checker, "look", counted(Checker.look, lambda: figures.count("looks")))
+    for seed in seeds:
+        with figures.noted(), replayable(seed):
+            figures.add(went_through(run_course(seed)))
+
+
+def counted(function: Callable[..., Any], count: Callable[[], None]) -> Callable[..., Any]:
+    def each(*args: Any, **kwargs: Any) -> Any:
+        count()
+        return function(*args, **kwargs)
+
+    return each
+
+
+def went_through(simulation: Simulation) -> Counter[str]:
+    """How much of everything a course had; whoever is ended at its calm end does not count as dead."""
+    calls, happened = simulation.journal.calls, simulation.happened
+    return Counter(
+        {
+            "courses": 1,
+            "runs": len(simulation.checker.ends),
+            "calls": len(calls),
+            "calls cut short": sum(call.ended is None for call in calls),
+            "deaths": sum(event.endswith(" dies") for event in happened[: happened.index("calm")]),
+        }
+    )
 
 
 def told(simulation: Simulation) -> list[object]:
