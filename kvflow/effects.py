@@ -22,7 +22,7 @@ class Ask(Struct, frozen=True):
 class Call(Struct, frozen=True):
     """A call of the user's function on behalf of a step of ``drive``."""
 
-    drive: object
+    drive: Any
     function: Callable[..., Any]
     args: tuple[Any, ...] = ()
     timeout: float | None = None

@@ -70,12 +70,12 @@ class Hands:
         """Do one thing."""
         return self._ways[type(effect)](effect)
 
-    def begin_with(self, kind: type[Effect], first: Callable[[], None]) -> None:
+    def begin_with(self, kind: type[Effect], first: Callable[[Any], None]) -> None:
         """Whenever this kind of thing is to be done, do something else first."""
         then = self._ways[kind]
 
         def both(effect: Any) -> Any:
-            first()
+            first(effect)
             return then(effect)
 
         self._ways[kind] = both
@@ -155,9 +155,15 @@ class Gathering:
 
     def _hands(self) -> Hands:
         hands = Hands(self._store, self.save)
-        for kind in (Call, Pause):
-            hands.begin_with(kind, self.flush)
+        hands.begin_with(Call, self._before_a_call)
+        hands.begin_with(Pause, lambda _: self.flush())
         return hands
+
+    def _before_a_call(self, call: Call) -> None:
+        """What waits is saved first; if that took longer than the lease of this run, its step is not called."""
+        if self._parked:
+            self.flush()
+            call.drive.leave_if_lost()
 
     def _send(self, more: list[Save]) -> list[int | Exception]:
         parked, self._parked = self._parked, []

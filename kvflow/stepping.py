@@ -114,8 +114,7 @@ class Steps(Saving):
                 yield from self._boundary()
             if self.leaving in ("lost", "stopped"):  # another branch was told so meanwhile
                 raise Leaving
-            if not self._hold.alive():
-                self._leave("lost")
+            self.leave_if_lost()
             if self._hold.asked_back():
                 yield from self._give_back()
             self.called = True
@@ -227,10 +226,14 @@ class Steps(Saving):
             if self.leaving is None:
                 self.leaving = "backward"
             raise Leaving
-        if not self._hold.alive():
-            self._leave("lost")
+        self.leave_if_lost()
         if self._hold.asked_back():
             yield from self._give_back()
+
+    def leave_if_lost(self) -> None:
+        """No step begins whose run may be somebody else's."""
+        if not self._hold.alive():
+            self._leave("lost")
 
     def _give_back(self) -> Work[Never]:
         """Leave the run to whoever comes next, once the steps in flight are recorded."""

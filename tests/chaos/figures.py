@@ -147,8 +147,7 @@ SECTIONS = [
         "",
         {
             "courses": "courses that went well",
-            "turns": "turns of the instances",
-            "looks": "looks of the checker at all that is stored",
+            "operations": "calls of the store, after each of which the checker looks",
             "runs": "runs that were over",
             "calls": "calls of steps",
             "calls cut short": "of them cut short by a death",

@@ -22,6 +22,7 @@ from kvflow import (
     Conflict,
     Context,
     Lease,
+    Retry,
     Runtime,
     Status,
     Store,
@@ -437,6 +438,43 @@ def test_what_is_parked_goes_out_before_a_step_is_called(store: Store, clock: Fa
     with Runtime(store, workflows=[working(look)], clock=clock) as runtime:
         runtime.sweep()
     assert [found[run_id] for run_id in ids[:5]] == ["completed", "completed", "completed", "running", "suspended"]
+
+
+def test_no_step_is_called_whose_lease_ran_out_while_parked_runs_were_saved(memory: Store, clock: FakeClock) -> None:
+    class Slow(FaultyStore):
+        """The last save of ``o-0`` takes longer than a lease, and renewals are not answered meanwhile."""
+
+        def save(self, run: StoredRun, new: Sequence[bytes] = (), lease: Lease | None = None) -> int:
+            if run.run_id == "o-0":
+                until(lambda: "o-1" in memory.due(0, 10), "the lease of the next one does not run out")
+            return super().save(run, new, lease)
+
+        def renew(self, tokens: Any, ttl: int) -> set[str]:
+            raise StoreUnavailable("no answer")
+
+    called: list[str] = []
+
+    def work() -> None:
+        called.append("o-1")
+        if len(called) == 1:
+            raise OSError("not yet")
+
+    @workflow(name="nap")
+    def order(ctx: Context, payload: None) -> None:
+        if ctx.run_id == "o-1":
+            ctx.step("work", work, retry=Retry(2, delay=HOUR))
+
+    asleep(memory, clock, "o-0")
+    with Runtime(memory, workflows=[order], clock=clock) as before:
+        before.trigger(order, run_id="o-1")
+    clock.advance(HOUR)
+    with Runtime(Slow(memory), workflows=[order], clock=clock, lease_ttl=TTL) as runtime:
+        runtime.sweep(limit=2)
+    assert called == ["o-1"], "somebody else may be in this very step"
+    with Runtime(memory, workflows=[order], clock=clock) as elsewhere:
+        elsewhere.sweep()
+    assert called == ["o-1", "o-1"]
+    assert {row.status for row in memory.list(10)} == {Status.COMPLETED}
 
 
 def test_the_trouble_of_one_that_is_parked_is_not_that_of_the_next(memory: Store, clock: FakeClock) -> None:

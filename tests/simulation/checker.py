@@ -37,11 +37,15 @@ class Accounts:
         self.deleted: set[str] = set()
         self.severed: set[tuple[str, str]] = set()
         self._clock = clock
-        self._before: StoredRun | None = None
 
-    def before_a_save(self, stored: StoredRun | None) -> None:
-        """What is stored now: a save of this very version is one that is sent again, and gives nothing."""
-        self._before = stored
+    def saved(self, instance: str, run: StoredRun, lease: Lease | None, before: StoredRun | None) -> None:
+        """The store has saved this; where it had this very version before, it was sent again and gives nothing."""
+        if before is not None and before.version == run.version:
+            return
+        if run.status is Status.RUNNING and lease is not None:
+            self._give(run.run_id, instance, lease)
+        elif lease is None or self._holds(run.run_id, lease):
+            self.holders.pop(run.run_id, None)
 
     def note(self, instance: str, method: str, args: tuple[Any, ...], answer: Any) -> None:
         """The store has done this for this instance."""
@@ -55,14 +59,6 @@ class Accounts:
             case "renew":
                 for run_id in answer:
                     self._give(run_id, instance, Lease(args[0][run_id], args[1]))
-            case "save":
-                run, lease = args[0], args[2] if len(args) > 2 else None
-                if self._before is not None and self._before.version == run.version:
-                    return
-                if run.status is Status.RUNNING and lease is not None:
-                    self._give(run.run_id, instance, lease)
-                elif lease is None or self._holds(run.run_id, lease):
-                    self.holders.pop(run.run_id, None)
             case "release":
                 if self._holds(args[0], args[1]):
                     del self.holders[args[0]]

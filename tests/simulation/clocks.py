@@ -1,16 +1,20 @@
 """Simulated time: one that is true, and what each instance and the store take for it.
 
-kvflow reads ``time.monotonic`` for its belief in leases, draws ids from the system and has one gate a process. While
-``simulated`` is on, each of these belongs to the instance whose turn it is.
+kvflow reads ``time.monotonic`` for its belief in leases, draws ids and jitter from the system, has one gate a process,
+threads for the branches of a sync body, and a worker listens to signals. While ``simulated`` is on, clocks and gate
+are those of the instance whose turn it is, branches come one after the other, and no signal comes.
 """
 
 from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from random import Random
 from typing import Any
 from unittest.mock import patch
 
-from kvflow import driving, instance, leases, saving
+from kvflow import driving, flights, hands, instance, leases, runtime, saving, turns, worker
 from kvflow.gate import Gate
+from simulation.strands import OneByOne, wished
+from simulation.tasks import Until
 
 
 class Clock:
@@ -50,6 +54,9 @@ class _Time:
     def monotonic(self) -> float:
         return self._turn.clock.monotonic()
 
+    def sleep(self, seconds: float) -> None:
+        wished(Until(self.monotonic() + seconds))
+
 
 class _Gate:
     """Stands for the gate of the process."""
@@ -61,13 +68,20 @@ class _Gate:
         return getattr(self._turn.gate, name)
 
 
+def _no_signal(tell: Callable[[str], object]) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
 @contextmanager
 def simulated(turn: Turn, new_id: Callable[[], str]) -> Generator[None]:
     """Have kvflow read these clocks, ids and gates instead of the machine's."""
     with ExitStack() as stack:
-        for module in (driving, instance, leases, saving):
+        for module in (driving, flights, hands, instance, leases, runtime, saving, worker):
             stack.enter_context(patch.object(module, "time", _Time(turn)))
         for module in (driving, instance):
             stack.enter_context(patch.object(module, "new_id", new_id))
         stack.enter_context(patch.object(driving, "gate", _Gate(turn)))
+        stack.enter_context(patch.object(turns, "random", Random(0)))
+        stack.enter_context(patch.object(hands, "Places", OneByOne))
+        stack.enter_context(patch.object(worker, "signals_told", _no_signal))
         yield

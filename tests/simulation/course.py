@@ -4,7 +4,7 @@ from kvflow.run import Status
 from simulation import programs
 from simulation.choices import Choices, Seeded, pick
 from simulation.clocks import simulated
-from simulation.processes import TTL, Process
+from simulation.processes import TTL, AsyncProcess, Process
 from simulation.reading import Broken
 from simulation.simulation import Simulation, Weather
 
@@ -55,21 +55,27 @@ class Course:
         self.s = simulation
         self.choices = simulation.choices
         self.programs: dict[str, programs.Program] = {}
+        self.some_call = simulation.choices.chance(0.5)
         self.asked_to_cancel: set[str] = set()
         self.deleted: set[str] = set()
 
     def run(self) -> None:
         for _ in range(2 + self.choices.below(2)):
-            self.s.begin_process()
+            self._one_more()
         if self.choices.chance(0.2):
-            self.s.begin_process(knows=1)  # children are strange to it
-        for number in range(1 + self.choices.below(3)):
-            self.programs[f"run {number}"] = programs.made(self.choices)
+            self._one_more(knows=1)  # children are strange to it
+        for number in range(1 + self.choices.below(5)):
+            self.programs[f"run {number}"] = programs.made(self.choices, gathers=not self.some_call)
         if self.s.weather.storm:
             self.s.checker.storm()
         for _ in range(STEPS):
             self._something()
         self.finish()
+
+    def _one_more(self, knows: int = 2) -> None:
+        process = self.s.begin_process(knows, calls=self.some_call and self.choices.chance(0.5))
+        if self.choices.chance(0.5):
+            self.s.work(process, 1 + self.choices.below(3))
 
     # While it is rough
 
@@ -82,7 +88,7 @@ class Course:
             self.s.renew(process)
         elif choices.chance(weather.crash) and len(self.s.processes) > 1:
             self.s.crash(process)
-            self.s.begin_process()
+            self._one_more()
         elif choices.chance(weather.freeze):
             process.frozen_until = self.s.now + pick(choices, [TTL / 2, 2 * TTL])
         elif choices.chance(weather.jump):
@@ -128,7 +134,11 @@ class Course:
                 self.deleted.add(run_id)
                 self.s.delete(process, run_id)
             case 11:
-                self.s.do(process, process.instance.resume(run_id), *programs.NOT_THERE)
+                self.s.resume(process, run_id)
+            case 12 if self.choices.chance(0.5):
+                self.s.work(process, 1 + self.choices.below(3))
+            case 13:
+                self.s.tick(process)
             case _ if self.s.store.due(process.clock.wall(), 1) or self.choices.chance(0.1):
                 self.s.sweep(process)
             case _:
@@ -139,16 +149,18 @@ class Course:
     def finish(self) -> None:
         """One instance is left, nothing goes wrong, and time moves on: every run gets over."""
         s = self.s
-        s.weather, s.rough = Weather(), False
+        s.calm()
         s.happened.append("calm")
         while len(s.processes) > 1:
             s.crash(s.processes[-1])
         process = s.processes[0]
-        if len(process.instance.workflows) < 2:
+        if len(process.runtime.instance.workflows) < 2:
             s.crash(process)
             process = s.begin_process()
-        s.late.clear()
+        s.far.late.clear()
         process.frozen_until = process.clock.offset = s.store_offset = 0.0
+        if isinstance(process, AsyncProcess) and process.worker is not None:
+            s.work(process, 0)  # it stops
         self._settle(process)
         for run_id, program in self.programs.items():
             s.trigger(process, run_id, program)
@@ -191,12 +203,19 @@ class Course:
                     self._settle(process)
         self.s.sweep(process)
         self._settle(process)
-        wake = self.s.store.next_wake()
-        self.s.now = max(self.s.now + 50, min(float(wake) if wake is not None else 0.0, self.s.now + 10 * TTL))
+        wake, now = self.s.store.next_wake(), self.s.now
+        self._time_passes(process, max(now + 50, min(float(wake) if wake is not None else 0.0, now + 10 * TTL)))
+
+    def _time_passes(self, process: Process, until: float) -> None:
+        """What is held is renewed in time; and what nobody drives must not be held."""
+        while self.s.now < until:
+            self.s.now = min(until, self.s.now + TTL / 3)
+            self.s.renew(process)
+            self._settle(process)
 
     def _forgotten(self, process: Process) -> None:
         """What is to be deleted after some time is."""
-        if process.instance.retention is None:
+        if process.runtime.instance.retention is None:
             return
         self.readings = dict(self.s.checker.last)
         for _ in range(PATIENCE):

@@ -8,6 +8,9 @@ from msgspec import Struct
 
 from kvflow import AsyncContext
 from simulation.reading import Broken
+from simulation.strands import Awaited
+
+Ctx = AsyncContext | Awaited
 
 
 class Called(Struct):
@@ -46,14 +49,14 @@ class Journal:
         self._now = now
         self._turn = turn
         self._tries: Counter[str] = Counter()
-        self._passes: dict[int, tuple[AsyncContext, dict[str, Any]]] = {}
+        self._passes: dict[int, tuple[Ctx, dict[str, Any]]] = {}
         self.keys: dict[tuple[str, str], set[str]] = defaultdict(set)
 
     def healed(self, run_id: str) -> bool:
         """Whether what was broken for good has been mended."""
         return run_id in self.heals
 
-    def begun(self, ctx: AsyncContext, name: str) -> Called:
+    def begun(self, ctx: Ctx, name: str) -> Called:
         key = ctx.key(name)
         self._tries[key] += 1
         call = Called(len(self.calls), ctx.run_id, name, key, self._tries[key], self._turn(), self._now())
@@ -65,16 +68,16 @@ class Journal:
         call.ended, call.value = self._now(), value
         return value or ""
 
-    def seen(self, ctx: AsyncContext, name: str, value: Any) -> None:
+    def seen(self, ctx: Ctx, name: str, value: Any) -> None:
         """The body was given this."""
         self._pass(ctx)[name] = value
         self._tell(lambda watching: watching.is_seen(ctx.run_id, ctx.key(name), name, value))
 
-    def all_seen(self, ctx: AsyncContext) -> dict[str, Any]:
+    def all_seen(self, ctx: Ctx) -> dict[str, Any]:
         """All that this pass was given."""
         return dict(self._pass(ctx))
 
-    def undoing(self, ctx: AsyncContext, name: str, result: Any) -> None:
+    def undoing(self, ctx: Ctx, name: str, result: Any) -> None:
         self._tell(lambda watching: watching.is_undone(ctx.run_id, name, result))
 
     def _tell(self, what: Callable[[Watching], None]) -> None:
@@ -85,5 +88,5 @@ class Journal:
             except Broken as broken:
                 self.broken = broken
 
-    def _pass(self, ctx: AsyncContext) -> dict[str, Any]:
+    def _pass(self, ctx: Ctx) -> dict[str, Any]:
         return self._passes.setdefault(id(ctx), (ctx, {}))[1]

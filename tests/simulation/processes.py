@@ -1,66 +1,61 @@
-"""One instance as the simulation has it: its clocks, its leases, its gate, and the tasks that run in it."""
+"""One instance as the simulation has it: a runtime, its clocks, its leases, its gate, and the tasks that run in it.
+
+The runtimes are kvflow's own, with all that they are made of but threads: an ``AsyncRuntime`` on a simulated loop,
+where an ``AsyncWorker`` may be at work too, or a ``Runtime`` whose callers are strands.
+"""
 
 import threading
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable, Generator
+from typing import Any, Protocol
 
-from kvflow import Workflow
-from kvflow.errors import StoreUnavailable
+from kvflow import AsyncRuntime, AsyncWorker, Runtime, Workflow
+from kvflow.errors import KvflowError, StoreUnavailable
 from kvflow.gate import Gate
-from kvflow.instance import Instance
 from kvflow.leases import Held, Leases
 from kvflow.stores import MemoryStore
-from kvflow.testing import Killed
+from kvflow.times import from_ms
 from simulation.clocks import Clock
-from simulation.tasks import Operation, Wish, wish
+from simulation.loop import Loop
+from simulation.strands import Strand
+from simulation.tasks import Doing, Operation, Task, Wish
+from simulation.way import Way, WayOfStrands
 
 TTL = 10_000
+GRACE = 2.0
 
 
-class Task:
-    """A coroutine, what it wishes for, and the answer on its way to it."""
+class World(Protocol):
+    """Who decides when a task goes on."""
 
-    def __init__(self, process: "Process", doing: Coroutine[Any, Any, Any]) -> None:
-        self.process = process
-        self.doing = doing
-        self.wish: Wish | None = None
-        self.answer: Callable[[], Any] | None = None
-        self.sent = 0.0
-        self.done = False
+    def begin(self, process: "Process", doing: Doing) -> Task: ...
 
-    def kill(self) -> None:
-        """Unwind, whatever it catches; what it still wants to do does not happen."""
-        while not self.done:
-            try:
-                self.doing.throw(Killed())
-            except (StopIteration, Killed):
-                self.done = True
-        self.wish = None
+    def end(self, task: Task) -> None: ...
 
 
 class QuietLeases(Leases):
     """The leases of a process whose renewals are the scheduler's to make, by the very code of the thread."""
 
-    def __init__(self, process: "Process", ttl: int) -> None:
+    def __init__(self, clock: Clock, way: Way, ttl: int) -> None:
         super().__init__(MemoryStore(), ttl)
         self._thread = threading.Thread()  # is there, and never begins
-        self._process_ = process
+        self._clock = clock
+        self._way = way
 
-    async def renewal(self) -> None:
+    def renewal(self) -> Generator[Wish, Any, None]:
         """Send one call for all that is held; what it answers is believed as of when it was sent."""
         held: list[Held] = list(self._held.values())
-        clock, outcome = self._process_.clock, None
-        sent, error = clock.monotonic(), None
+        outcome = error = None
+        sent = self._clock.monotonic()
         try:
-            outcome = await wish(Operation("renew", ({one.run_id: one.lease.token for one in held}, self.ttl)))
+            outcome = yield Operation(self._way.renew, ({one.run_id: one.lease.token for one in held}, self.ttl))
         except StoreUnavailable as away:
             error = away
-        self._store = Answering(clock, outcome, error)  # type: ignore[assignment]
-        clock.read_as = sent
+        self._store = Answering(self._clock, outcome, error)  # type: ignore[assignment]
+        self._clock.read_as = sent
         try:
             self._renew(held)
         finally:
-            clock.read_as = None
+            self._clock.read_as = None
 
     @property
     def any(self) -> bool:
@@ -87,17 +82,122 @@ class Answering:
 
 
 class Process:
-    """One instance with its clocks, its leases and its gate."""
+    """One instance; its methods are called when it has its turn."""
 
-    def __init__(self, name: str, clock: Clock, flows: list[Workflow], retention: int | None, attempts: int) -> None:
+    runtime: AsyncRuntime | Runtime
+
+    def __init__(self, world: World, name: str, clock: Clock, way: Way) -> None:
+        self.world = world
         self.name = name
         self.clock = clock
         self.gate = Gate()
+        self.leases = QuietLeases(clock, way, TTL)
         self.dead = False
         self.frozen_until = 0.0
-        self.leases = QuietLeases(self, TTL)
-        self.instance = Instance(
-            leases=self.leases, now=clock.wall, is_async=True, max_attempts=attempts, retention=retention
+        self.unexpected: BaseException | None = None
+
+    def do(self, what: Callable[[Any], Any], expected: tuple[type[KvflowError], ...] = ()) -> None:
+        """Call the runtime; who called may be told of these, and of a store that is away."""
+        raise NotImplementedError
+
+    def begin(self, doing: Doing) -> Task:
+        """Have the scheduler decide when this goes on."""
+        return self.world.begin(self, doing)
+
+    def unwind(self) -> None:
+        """Dead, and its tasks are gone: end what else there is."""
+
+    def _known(self) -> None:
+        self.runtime.leases = self.runtime.instance.leases = self.leases
+
+    def _told(self, error: Exception, expected: tuple[type[KvflowError], ...]) -> None:
+        if not isinstance(error, (StoreUnavailable, *expected)):
+            self.unexpected = error
+
+
+class AsyncProcess(Process):
+    """With an ``AsyncRuntime``, its group commit, and perhaps a worker."""
+
+    def __init__(
+        self,
+        world: World,
+        name: str,
+        clock: Clock,
+        way: Way,
+        flows: list[Workflow],
+        retention: int | None,
+        attempts: int,
+    ) -> None:
+        super().__init__(world, name, clock, way)
+        self.worker: AsyncWorker | None = None
+        self._loop = Loop(self)
+        store: Any = way
+        self.runtime = AsyncRuntime(
+            store, flows, TTL / 1000, lambda: from_ms(clock.wall()), attempts, seconds(retention)
         )
-        for flow in flows:
-            self.instance.register(flow)
+        self._known()
+
+    def do(self, what: Callable[[Any], Any], expected: tuple[type[KvflowError], ...] = ()) -> None:
+        self._loop.create_task(self._called(what, expected))
+        self._loop.go_on()
+        self._look()
+
+    async def _called(self, what: Callable[[Any], Any], expected: tuple[type[KvflowError], ...]) -> None:
+        try:
+            await what(self.runtime)
+        except Exception as error:  # noqa: BLE001 (raised by the scheduler, unless it was to be expected)
+            self._told(error, expected)
+
+    def work(self, concurrency: int) -> None:
+        """Begin a worker."""
+        self.worker = AsyncWorker(self.runtime, concurrency, grace=GRACE)  # type: ignore[arg-type]
+        self.do(self._works)
+
+    async def _works(self, runtime: AsyncRuntime) -> None:
+        assert self.worker is not None
+        await self.worker.run()
+        self.worker = None
+
+    def stop(self) -> None:
+        """Tell the worker to stop."""
+        if self.worker is not None:
+            self.worker.stop()
+            self._loop.go_on()
+
+    def unwind(self) -> None:
+        self._loop.unwind()
+
+    def _look(self) -> None:
+        self.unexpected = self.unexpected or self._loop.unseen
+
+
+class SyncProcess(Process):
+    """With a ``Runtime``, and as many callers as there are."""
+
+    def __init__(
+        self,
+        world: World,
+        name: str,
+        clock: Clock,
+        way: Way,
+        flows: list[Workflow],
+        retention: int | None,
+        attempts: int,
+    ) -> None:
+        super().__init__(world, name, clock, way)
+        store: Any = WayOfStrands(way)
+        self.runtime = Runtime(store, flows, TTL / 1000, lambda: from_ms(clock.wall()), attempts, seconds(retention))
+        self._known()
+
+    def do(self, what: Callable[[Any], Any], expected: tuple[type[KvflowError], ...] = ()) -> None:
+        def call() -> None:
+            try:
+                what(self.runtime)
+            except Exception as error:  # noqa: BLE001 (raised by the scheduler, unless it was to be expected)
+                self._told(error, expected)
+
+        self.begin(Strand(call))
+
+
+def seconds(ms: int | None) -> float | None:
+    return None if ms is None else ms / 1000

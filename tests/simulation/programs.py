@@ -5,29 +5,31 @@ Each value that the body is given is told too. A step's result is never twice th
 can be told from what was done again.
 """
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any, cast
 
-from kvflow import AsyncContext, Retry, StepFailed, Workflow
-from kvflow.errors import ChildFailed, RunNotFound
+from kvflow import AsyncContext, Context, Retry, StepFailed, Workflow
+from kvflow.errors import ChildFailed
 from simulation.choices import Choices, pick
-from simulation.journal import Journal
-from simulation.tasks import gather, moment
+from simulation.journal import Ctx, Journal
+from simulation.loop import Loop
+from simulation.strands import Awaited, at_once, in_a_strand, wished
+from simulation.tasks import Until
 
 Program = list[dict[str, Any]]
 
 AGAIN = Retry(attempts=3, delay=1, factor=1, jitter=False)
 EVENTS = ("red", "blue")
 LATE = "late"
-NOT_THERE = (RunNotFound,)
 
 
 class OutOfOrder(Exception):
     """The body of a program fails."""
 
 
-def workflows(journal: Journal) -> list[Workflow]:
+def awaiting(journal: Journal) -> list[Workflow]:
     """The same program under two names, so that an instance may know one and not the other."""
 
     async def program(ctx: AsyncContext, payload: Program) -> dict[str, Any]:
@@ -37,12 +39,42 @@ def workflows(journal: Journal) -> list[Workflow]:
     return [Workflow(program, "program"), Workflow(program, "child")]
 
 
-async def _all(ctx: AsyncContext, journal: Journal, parts: Program) -> None:
+def calling(journal: Journal) -> list[Workflow]:
+    """The same for a runtime that calls; there the branches of a gather come one after the other."""
+
+    def program(ctx: Context, payload: Program) -> dict[str, Any]:
+        awaited = Awaited(ctx)
+        at_once(_all(awaited, journal, payload))
+        return journal.all_seen(awaited)
+
+    return [Workflow(program, "program"), Workflow(program, "child")]
+
+
+async def moment() -> None:
+    """Give way: anything may happen meanwhile."""
+    if in_a_strand():
+        wished(Until())
+        return
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, Loop)
+    await loop.moment()
+
+
+async def gather(*doing: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """As ``asyncio.gather``; in a strand one after the other."""
+    if in_a_strand():
+        for one in doing:
+            at_once(one())
+    else:
+        await asyncio.gather(*(one() for one in doing))
+
+
+async def _all(ctx: Ctx, journal: Journal, parts: Program) -> None:
     for part in parts:
         await _part(ctx, journal, part)
 
 
-async def _part(ctx: AsyncContext, journal: Journal, part: dict[str, Any]) -> None:
+async def _part(ctx: Ctx, journal: Journal, part: dict[str, Any]) -> None:
     name = part["id"]
     match part["do"]:
         case "step":
@@ -62,7 +94,7 @@ async def _part(ctx: AsyncContext, journal: Journal, part: dict[str, Any]) -> No
             raise OutOfOrder(name)
 
 
-async def _step(ctx: AsyncContext, journal: Journal, part: dict[str, Any]) -> None:
+async def _step(ctx: Ctx, journal: Journal, part: dict[str, Any]) -> None:
     name = part["id"]
     undo = partial(_undone, ctx, journal, name) if name.endswith("!") else None
     try:
@@ -77,7 +109,7 @@ async def _step(ctx: AsyncContext, journal: Journal, part: dict[str, Any]) -> No
         journal.seen(ctx, name, value)
 
 
-async def _parallel(ctx: AsyncContext, journal: Journal, part: dict[str, Any]) -> None:
+async def _parallel(ctx: Ctx, journal: Journal, part: dict[str, Any]) -> None:
     name, asked = str(part["id"]), cast("dict[str, int]", part["branches"])
     branches: dict[str, Callable[[], Any]] = {
         branch: partial(effect, ctx, journal, f"{name}/{branch}", fails) for branch, fails in asked.items()
@@ -90,7 +122,7 @@ async def _parallel(ctx: AsyncContext, journal: Journal, part: dict[str, Any]) -
         journal.seen(ctx, f"{name}/{branch}", value)
 
 
-async def _child(ctx: AsyncContext, journal: Journal, part: dict[str, Any]) -> None:
+async def _child(ctx: Ctx, journal: Journal, part: dict[str, Any]) -> None:
     name = part["id"]
     try:
         value = await ctx.child(name, "child", part["program"])
@@ -99,7 +131,7 @@ async def _child(ctx: AsyncContext, journal: Journal, part: dict[str, Any]) -> N
     journal.seen(ctx, f"{name}/join", value)
 
 
-async def effect(ctx: AsyncContext, journal: Journal, name: str, fails: int) -> str:
+async def effect(ctx: Ctx, journal: Journal, name: str, fails: int) -> str:
     """What a step does to the outside: fails so many times, or until the run is healed, then gives a new value."""
     call = journal.begun(ctx, name)
     for _ in range(journal.slowness()):
@@ -110,7 +142,7 @@ async def effect(ctx: AsyncContext, journal: Journal, name: str, fails: int) -> 
     return journal.ended(call, f"{name} {call.number}")
 
 
-async def _undone(ctx: AsyncContext, journal: Journal, name: str, result: Any) -> None:
+async def _undone(ctx: Ctx, journal: Journal, name: str, result: Any) -> None:
     journal.undoing(ctx, name, result)
     await effect(ctx, journal, f"undo/{name}", 0)
 
@@ -127,18 +159,18 @@ def parts(program: Program) -> Iterator[dict[str, Any]]:
 # Programs made by a seed
 
 
-def made(choices: Choices, depth: int = 1) -> Program:
+def made(choices: Choices, depth: int = 1, gathers: bool = True) -> Program:
     """A program of a few parts."""
-    parts = [_made(choices, f"{number}", depth) for number in range(1 + choices.below(5))]
+    parts = [_made(choices, f"{number}", depth, gathers) for number in range(1 + choices.below(5))]
     if choices.chance(0.15):
         parts.append({"do": "fail", "id": "end"})
     return parts
 
 
-def _made(choices: Choices, name: str, depth: int) -> dict[str, Any]:
+def _made(choices: Choices, name: str, depth: int, gathers: bool) -> dict[str, Any]:
     kinds = ["step", "step", "step", "sleep", "wait", "wait", "parallel"]
     if "." not in name:  # no branches in branches
-        kinds += ["gather", *(["child"] if depth else [])]
+        kinds += [*(["gather"] if gathers else []), *(["child"] if depth else [])]
     kind = pick(choices, kinds)
     mark = "!" if choices.chance(0.4) else ""
     match kind:
@@ -154,9 +186,9 @@ def _made(choices: Choices, name: str, depth: int) -> dict[str, Any]:
             return {"do": kind, "id": f"all {name}", "branches": {"a": pick(choices, [0, 2]), f"b{mark}": 0}}
         case "gather":
             branches = [
-                [_made(choices, f"{name}.{branch}.{number}", 0) for number in range(1 + choices.below(3))]
+                [_made(choices, f"{name}.{branch}.{number}", 0, False) for number in range(1 + choices.below(3))]
                 for branch in range(2)
             ]
             return {"do": kind, "id": f"both {name}", "branches": branches}
         case _:
-            return {"do": kind, "id": f"child {name}", "program": made(choices, depth - 1)}
+            return {"do": kind, "id": f"child {name}", "program": made(choices, depth - 1, gathers)}

@@ -6,16 +6,21 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from kvflow import Lease, StoredRun, driving, ending, records, rules
+from kvflow import Lease, Store, StoredRun, StoreUnavailable, commits, driving, ending, hands, records, rules
+from kvflow.commits import send
 from kvflow.driving import Driving
+from kvflow.effects import Ask, Call, Work
 from kvflow.engine import Drive
+from kvflow.hands import Gathering
 from kvflow.history import History
 from kvflow.leases import Held
 from kvflow.records import AnyRecord, Posted, StepDone
 from kvflow.rules import Entry
 from kvflow.saving import Saving
+from kvflow.store import Save
 from kvflow.stores import MemoryStore
 from kvflow.stores.memory import Line
+from kvflow.turns import Turn, Turns
 from simulation.course import run_course
 from simulation.reading import Broken
 
@@ -150,6 +155,41 @@ def parents_not_told(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Driving, "_tell", tell)
 
 
+def a_lease_lost_while_others_are_saved_not_seen(patch: pytest.MonkeyPatch) -> None:
+    def only_saved(gathering: Gathering, call: Call) -> None:
+        gathering.flush()
+
+    patch.setattr(Gathering, "_before_a_call", only_saved)
+
+
+def the_last_of_a_crowd_not_sent(patch: pytest.MonkeyPatch) -> None:
+    def forgetful(store: Store, saves: list[Save]) -> list[int | Exception]:
+        return [*send(store, saves[:-1]), 0] if len(saves) > 1 else send(store, saves)
+
+    for module in (commits, hands):
+        patch.setattr(module, "send", forgetful)
+
+
+def a_save_in_doubt_taken_for_one_that_is_stored(patch: pytest.MonkeyPatch) -> None:
+    def hopeful(store: Store, saves: list[Save]) -> list[int | Exception]:
+        return [0 if isinstance(outcome, StoreUnavailable) else outcome for outcome in send(store, saves)]
+
+    for module in (commits, hands):
+        patch.setattr(module, "send", hopeful)
+
+
+def what_a_worker_claimed_forgotten(patch: pytest.MonkeyPatch) -> None:
+    turn = Turns._turn  # pyright: ignore[reportPrivateUsage]
+
+    def asks_first(turns: Turns, free: int) -> Work[Turn]:
+        claimed = yield from turn(turns, free)
+        if claimed.claimed:
+            yield Ask("next_wake", (["program"],))
+        return claimed
+
+    patch.setattr(Turns, "_turn", asks_first)
+
+
 @pytest.mark.parametrize(
     ("broken", "found_by"),
     [
@@ -169,6 +209,10 @@ def parents_not_told(patch: pytest.MonkeyPatch) -> None:
         (a_recorded_step_forgotten, "4"),
         (a_new_key_for_each_process, "4"),
         (parents_not_told, "1"),
+        (a_lease_lost_while_others_are_saved_not_seen, "4"),
+        (the_last_of_a_crowd_not_sent, "1348"),
+        (a_save_in_doubt_taken_for_one_that_is_stored, "1348"),
+        (what_a_worker_claimed_forgotten, "1"),
     ],
 )
 def test_kvflow_broken_on_purpose_is_seen(broken: Patch, found_by: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,14 +1,12 @@
 """Random courses: what always holds does, whoever dies, is slow, comes back, is not answered or has a wrong clock."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
 from chaos import replayable
 from chaos.figures import Figures
-from simulation.checker import Checker
 from simulation.course import run_course
 from simulation.simulation import Simulation
 
@@ -22,21 +20,11 @@ def test_a_course_holds(block: int) -> None:
 
 
 @pytest.mark.chaos(share=1 / 2)
-def test_courses_hold_for_long(seeds: Iterator[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_courses_hold_for_long(seeds: Iterator[int]) -> None:
     figures = Figures("simulation", "simulation")
-    monkeypatch.setattr(Simulation, "go_on", counted(Simulation.go_on, lambda: figures.count("turns")))
-    monkeypatch.setattr(Checker, "look", counted(Checker.look, lambda: figures.count("looks")))
     for seed in seeds:
         with figures.noted(), replayable(seed):
             figures.add(went_through(run_course(seed)))
-
-
-def counted(function: Callable[..., Any], count: Callable[[], None]) -> Callable[..., Any]:
-    def each(*args: Any, **kwargs: Any) -> Any:
-        count()
-        return function(*args, **kwargs)
-
-    return each
 
 
 def went_through(simulation: Simulation) -> Counter[str]:
@@ -45,6 +33,7 @@ def went_through(simulation: Simulation) -> Counter[str]:
     return Counter(
         {
             "courses": 1,
+            "operations": simulation.far.done.total(),
             "runs": len(simulation.checker.ends),
             "calls": len(calls),
             "calls cut short": sum(call.ended is None for call in calls),
@@ -68,7 +57,7 @@ def test_courses_differ_and_do_all_there_is() -> None:
     tried = set[str]()
     for seed in range(120):
         simulation = run_course(seed)
-        tried |= {event.split()[-1] for event in simulation.happened}
+        tried |= {event.split()[-1] for event in simulation.happened} | set(simulation.far.done)
         for call in simulation.journal.calls:
             tried |= {"a step"} | ({"a step again"} if call.tries > 1 else set())
             tried |= {"a death in a step"} if call.ended is None else set[str]()
@@ -77,6 +66,7 @@ def test_courses_differ_and_do_all_there_is() -> None:
             tried |= {"undone"} if ended.undone else set[str]()
             tried |= {"retried"} if ended.epoch else set[str]()
     assert tried >= {
+        *("works", "stops", "save_many", "release", "renew"),
         *("dies", "a step", "a step again", "a death in a step", "undone", "retried"),
         *("completed", "failed", "cancelled"),
         *("step", "fail", "slept", "got", "late", "spawn", "join"),
