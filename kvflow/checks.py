@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
-from kvflow.errors import InvalidArgument, InvalidPrefix, InvalidRunId, KvflowError
+from kvflow.errors import Corrupt, InvalidArgument, InvalidPrefix, InvalidRunId, KvflowError
 from kvflow.run import Lease, Status, StoredRun
 
 LATEST = 2**53
@@ -155,10 +155,8 @@ def clamp(now: int) -> int:
     return max(-1, min(now, LATEST))
 
 
-def check_save(run: StoredRun, new: Sequence[bytes], lease: Lease | None) -> None:
-    """Refuse a head that contradicts itself, or a run at rest that nothing could ever wake."""
-    if not isinstance(run, StoredRun):
-        raise InvalidArgument(f"run is {run!r}: it must be a StoredRun")
+def check_head(run: StoredRun) -> None:
+    """Refuse a head of which a part is none."""
     check_run_id(run.run_id)
     check_name("workflow", run.workflow, InvalidArgument)
     if run.event is not None:
@@ -172,6 +170,23 @@ def check_save(run: StoredRun, new: Sequence[bytes], lease: Lease | None) -> Non
     check_wake_at(run.wake_at)
     if not isinstance(run.snapshot, bytes):
         raise InvalidArgument(f"snapshot is {type(run.snapshot).__name__}: it must be bytes")
+
+
+def check_stored(run: StoredRun, records: int) -> None:
+    """Refuse a head as it was read that no save has written, before anybody drives it or builds upon it."""
+    try:
+        check_head(run)
+        check_count("attempt", run.attempt)
+        check_count("records", records)
+    except InvalidArgument as error:
+        raise Corrupt(f"run {run.run_id!r} is stored as no kvflow stores it: {error}") from error
+
+
+def check_save(run: StoredRun, new: Sequence[bytes], lease: Lease | None) -> None:
+    """Refuse a head that contradicts itself, or a run at rest that nothing could ever wake."""
+    if not isinstance(run, StoredRun):
+        raise InvalidArgument(f"run is {run!r}: it must be a StoredRun")
+    check_head(run)
     check_records(new)
     if lease is not None:
         check_lease(lease)

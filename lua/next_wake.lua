@@ -5,13 +5,23 @@
 --
 -- Without workflows, of all.
 
+local LATEST = 2 ^ 53
 local now, earliest = clock(), nil
+
+-- The first time in a workflow's line. What stands before it and is no entry is dropped.
+local function first(index, name)
+  while true do
+    local entry = redis.call('ZRANGEBYLEX', index, '[' .. name .. '\n', '(' .. name .. '\11', 'LIMIT', 0, 1)[1]
+    local time = entry and string.match(entry, '^\n(%d+)\n[^\t]+$', #name + 1)
+    if time or not entry then return time and tonumber(time) end
+    redis.call('ZREM', index, entry)
+  end
+end
 
 local function look(index, upto)
   for _, name in ipairs(#ARGV > 0 and ARGV or workflows(index)) do
-    local entry = redis.call('ZRANGEBYLEX', index, '[' .. name .. '\n', '(' .. name .. '\11', 'LIMIT', 0, 1)[1]
-    local time = entry and tonumber(string.match(entry, '\n(%d+)\n', #name + 1))
-    if time and (not upto or time <= upto) and (not earliest or time < earliest) then earliest = time end
+    local time = first(index, name)
+    if time and time <= (upto or LATEST) and (not earliest or time < earliest) then earliest = time end
   end
 end
 

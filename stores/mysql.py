@@ -28,7 +28,7 @@ from kvflow.stores.mysql_batch import Batch
 from kvflow.stores.mysql_driver import Connection, MySQLError
 from kvflow.stores.mysql_parts import in_parts
 from kvflow.stores.mysql_pool import Pool
-from kvflow.stores.mysql_rows import Place, State, is_whole, key_of, run_of, whole_run_of
+from kvflow.stores.mysql_rows import Place, State, add, birth_of, is_whole, key_of, run_of, whole_run_of
 from kvflow.stores.mysql_session import (
     LOCK_WAIT,
     Answer,
@@ -168,8 +168,7 @@ class MySQLStore(Store):
         checks.check_limit(limit)
         checks.check_after(after)
         status = checks.check_status(status)
-        rows = self._call(lambda session: session.ask(self._sql.list(limit, after, status)))
-        return list(_runs(rows))
+        return self._call(lambda session: self._list(session, limit, after, status))
 
     def next_wake(self, workflows: Iterable[str] | None = None) -> int | None:
         names = checks.check_workflows(workflows)
@@ -294,13 +293,24 @@ class MySQLStore(Store):
     ) -> Runs:
         workflows = self._workflows(session, names)
         if again and (before := self._taken_before(session, workflows, limit, lease)):
-            return self._take(session, before, lease)
+            return self._take(session, before, now, lease)
+        claimed: dict[str, StoredRun] = {}
+        while len(claimed) < limit:
+            locked = self._locked(session, workflows, now, limit - len(claimed))
+            runs = self._take(session, locked, now, lease)
+            claimed |= {run.run_id: run for run in runs}
+            if len(runs) == len(locked):  # else who stands behind what was put aside has its turn
+                break
+        return list(claimed.values())
+
+    def _locked(self, session: Session, workflows: Sequence[bytes], now: int, limit: int) -> Sequence[Place]:
+        """The first that are due and in nobody's hands."""
         for _ in range(_TRIES):
             due = self._places(session, workflows, now, limit)
             if not due:
                 break
             if locked := self._lock(session, due, now):
-                return self._take(session, locked, lease)
+                return locked
         return []
 
     def _lock(self, session: Session, due: Sequence[Place], now: int) -> Sequence[Place]:
@@ -326,31 +336,31 @@ class MySQLStore(Store):
             for at, run_id, key, log_bytes in answer.rows
         )[:limit]
 
-    def _take(self, session: Session, places: Sequence[Place], lease: Lease) -> Runs:
+    def _take(self, session: Session, places: Sequence[Place], now: int, lease: Lease) -> Runs:
         """Lease these runs, end the transaction, and read them, a few at a time."""
         first = [*self._sql.lease([place.key for place in places], lease, session.room), COMMIT]
         runs: Runs = []
         for part in in_parts(places, lambda place: place.log_bytes, _BATCH):
             keys = [place.key for place in part]
             *_, heads, logs = session.run([*first, self._sql.heads(keys, lease.token), self._sql.logs(keys)])
-            runs += self._readable(session, keys, heads.rows, logs.rows, lease)
+            runs += self._readable(session, keys, heads.rows, logs.rows, now, lease)
             first = []
         return runs
 
     def _readable(
-        self, session: Session, keys: Sequence[int], heads: Sequence[Row], logs: Sequence[Row], lease: Lease
+        self, session: Session, keys: Sequence[int], heads: Sequence[Row], logs: Sequence[Row], now: int, lease: Lease
     ) -> Iterator[StoredRun]:
         """The runs in the order of the keys; one that cannot be read is put where it is in nobody's way."""
         head_of = {key_of(head): head for head in heads}
         log_of = defaultdict[int, list[bytes]](list)
-        for key, record in logs:
-            log_of[key].append(record)
+        for key, seq, record in logs:
+            add(log_of[key], seq, record)
         for key in keys:
             if key in head_of:
                 try:
                     yield whole_run_of(head_of[key], log_of[key])
                 except Corrupt as error:
-                    if session.run([self._sql.set_aside(key, lease.token, _ASIDE)])[0].changed:
+                    if session.run([self._sql.set_aside(key, lease.token, now, _ASIDE)])[0].changed:
                         _log.warning("not claimed, and not tried for %d s: %s", _ASIDE // 1000, error)
 
     # Many saves
@@ -390,13 +400,25 @@ class MySQLStore(Store):
                 batch.judge(at, save)
             self._write(session, batch.changes())
         except MySQLError as error:
-            if is_taken(error) or is_in_the_way(error):
+            if is_in_the_way(error) or isinstance(lasting(error), Corrupt):
                 session.settle()
                 return {}
             raise
         return batch.outcomes
 
-    # Idle workers
+    # For people and idle workers
+
+    def _list(self, session: Session, limit: int, after: tuple[int, str] | None, status: Status | None) -> Runs:
+        """The first so many; what cannot be read takes nobody's place."""
+        place = None if after is None else (after[0], after[1].encode())
+        listed: Runs = []
+        while left := limit - len(listed):
+            heads = session.ask(self._sql.list(left, place, status))
+            listed += _runs(heads)
+            if len(heads) < left:
+                break
+            place = birth_of(heads[-1])
+        return listed
 
     def _next_wake(self, session: Session, names: Sequence[str] | None) -> int | None:
         workflows = self._workflows(session, names)
@@ -455,7 +477,10 @@ def _read(session: Session, statements: Sequence[str]) -> StoredRun | None:
         if not heads.rows:
             return None
         head = heads.rows[0]
-        log = [record for key, record in logs.rows if key == key_of(head)]
+        log: list[bytes] = []
+        for key, seq, record in logs.rows:
+            if key == key_of(head):
+                add(log, seq, record)
         if is_whole(head, log) or not once_more:
             return whole_run_of(head, log)
         once_more = False

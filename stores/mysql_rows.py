@@ -1,12 +1,14 @@
 """What the server's rows mean: runs, entries and places in line, or ``Corrupt`` where they mean nothing.
 
-The tables refuse most of what could not be read. What is left is a name that is no text, and a log from which
-somebody has taken records: the head counts them, so that is seen.
+The tables refuse most of what could not be read, unless somebody has taken their checks away. What is left is a name
+that is no name, a number too large, and a log from which somebody has taken records: the head counts them, and each
+has its place, so that is seen.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from kvflow.checks import check_stored
 from kvflow.errors import Corrupt
 from kvflow.rules import Entry
 from kvflow.run import Status, StoredRun
@@ -28,9 +30,20 @@ def key_of(head: Row) -> int:
     return int(head[0])
 
 
+def birth_of(head: Row) -> tuple[int, bytes]:
+    """Where it stands in a list, whether or not it can be read."""
+    return int(head[9]), bytes(head[2])
+
+
 def name_of(head: Row) -> str:
     """What to call a run that may not be readable."""
     return repr(bytes(head[2]).decode(errors="backslashreplace"))
+
+
+def add(log: list[bytes], seq: int, record: bytes) -> None:
+    """Add the next record, if it is that: a log with a gap ends before it."""
+    if seq == len(log):
+        log.append(record)
 
 
 def is_whole(head: Row, log: Sequence[bytes]) -> bool:
@@ -43,7 +56,7 @@ def run_of(head: Row, log: Sequence[bytes] = ()) -> StoredRun:
     _, records, run_id, workflow, status, version, wake_at, event, attempt, created_at, updated_at, snapshot = head
     log = tuple(log[:records])
     try:
-        return StoredRun(
+        run = StoredRun(
             run_id=run_id.decode(),
             workflow=workflow.decode(),
             status=Status(status),
@@ -59,6 +72,8 @@ def run_of(head: Row, log: Sequence[bytes] = ()) -> StoredRun:
         )
     except ValueError as error:
         raise Corrupt(f"the row of run {name_of(head)} does not decode: {error}") from error
+    check_stored(run, records)
+    return run
 
 
 def whole_run_of(head: Row, log: Sequence[bytes]) -> StoredRun:
@@ -82,6 +97,8 @@ class State(NamedTuple):
 
     def entry(self) -> Entry:
         """The entry for ``rules.saved``, with nothing in its head but what that asks for."""
+        if self.version < 1 or min(self.attempt, self.records, self.expires) < 0:
+            raise Corrupt(f"the row of run {self.run_id!r} counts below what any kvflow counts from")
         try:
             return Entry(
                 run=StoredRun(

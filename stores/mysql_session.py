@@ -71,8 +71,9 @@ _REFUSED = {
     ER.NO_SUCH_TABLE: "make the tables from store.schema(), and open the store anew",
     ER.PARSE_ERROR: "use a server that kvflow's documentation names",
 }
-_FOREIGN = {3819, 4025, ER.ROW_IS_REFERENCED_2, ER.NO_REFERENCED_ROW_2}
-"""A constraint is not kept: a CHECK of MySQL's or of MariaDB's, or a foreign key either way."""
+_FOREIGN = {3819, 4025, ER.ROW_IS_REFERENCED_2, ER.NO_REFERENCED_ROW_2, ER.WARN_DATA_OUT_OF_RANGE, 1690}
+"""A constraint is not kept: a CHECK of MySQL's or of MariaDB's, or a foreign key either way; or a stored number is so
+large that no more can be added to it."""
 
 
 def code_of(error: MySQLError) -> int:

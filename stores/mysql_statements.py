@@ -19,6 +19,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from kvflow.checks import LATEST
 from kvflow.rules import Entry
 from kvflow.run import Lease, Status, StoredRun
 from kvflow.stores.mysql_parts import in_parts
@@ -167,7 +168,7 @@ class Statements:
         """The head and the log's rows, each with the id of its run; with a token, only where that holds it."""
         where = f"r.run_id = {_text(run_id)}" + (f" AND r.token = {_text(token)}" if token is not None else "")
         records = f"FROM {self._runs} AS r JOIN {self._log} AS l ON l.id = r.id WHERE {where} ORDER BY l.seq"
-        return [f"{self._head_where} {where}", f"SELECT l.id, l.record {records}"]
+        return [f"{self._head_where} {where}", f"SELECT l.id, l.seq, l.record {records}"]
 
     def acquire(self, run_id: str, lease: Lease) -> list[str]:
         """A lease, where it can be had, and then what is held under it; counts say nothing, the rows do."""
@@ -224,7 +225,7 @@ class Statements:
     def _take(self, lease: Lease, index: str = "run_id") -> str:
         token = _text(lease.token)
         values = {
-            "attempt": f"attempt + (token IS NOT NULL AND token <> {token})",
+            "attempt": f"attempt + (token IS NOT NULL AND token <> {token} AND attempt < {LATEST})",
             "expires_at": f"{CLOCK} + {lease.ttl}",
             "token": token,
         }
@@ -234,11 +235,11 @@ class Statements:
         return f"{self._head_where} r.id IN ({','.join(map(str, keys))}) AND r.token = {_text(token)}"
 
     def logs(self, keys: Sequence[int]) -> str:
-        return f"SELECT id, record FROM {self._log} WHERE id IN ({','.join(map(str, keys))}) ORDER BY id, seq"
+        return f"SELECT id, seq, record FROM {self._log} WHERE id IN ({','.join(map(str, keys))}) ORDER BY id, seq"
 
-    def set_aside(self, key: int, token: str, delay: int) -> str:
-        """Give back a run that cannot be read, due again only after a while."""
-        values = {"wake_at": f"{CLOCK} + {delay}", "token": "NULL", "expires_at": "NULL"}
+    def set_aside(self, key: int, token: str, now: int, delay: int) -> str:
+        """Give back a run that cannot be read, due again only after a while by anybody's clock."""
+        values = {"wake_at": f"GREATEST({now}, {CLOCK}) + {delay}", "token": "NULL", "expires_at": "NULL"}
         return f"UPDATE {self._runs} SET {_assignments(values)} WHERE id = {key} AND token = {_text(token)}"
 
     def renew(self, tokens: Mapping[bytes, bytes], ttl: int, room: int) -> list[str]:
@@ -294,11 +295,11 @@ class Statements:
 
     # For people and idle workers
 
-    def list(self, limit: int, after: tuple[int, str] | None, status: Status | None) -> str:
+    def list(self, limit: int, after: tuple[int, bytes] | None, status: Status | None) -> str:
         where = [f"status = '{status}'"] if status else []
         if after is not None:
             at, run_id = after
-            where.append(f"created_at <= {at} AND (created_at < {at} OR run_id < {_text(run_id)})")
+            where.append(f"created_at <= {at} AND (created_at < {at} OR run_id < {_bytes(run_id)})")
         return (
             f"SELECT {', '.join(_HEAD)}, snapshot FROM {self._runs} FORCE INDEX (born)"
             f"{' WHERE ' + ' AND '.join(where) if where else ''}"

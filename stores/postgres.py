@@ -33,6 +33,7 @@ from kvflow.stores.postgres_server import Answer, Server
 from kvflow.stores.postgres_statements import SAVED, Statements
 
 if TYPE_CHECKING:
+    from psycopg.pq.abc import PGresult
     from psycopg_pool import ConnectionPool
 
 _PORTION = 2**25
@@ -107,9 +108,13 @@ class PostgresStore(Store):
 
     def _save_batch(self, batch: Sequence[checks.Save]) -> Outcomes:
         """Entries of different runs in one statement; those that it did not save are saved, or refused, alone."""
-        answer = self._write(call_of(batch, self._sql.save_many))
-        (result,) = answer.results
-        before = dict(zip(rows.read_names(result), rows.read_numbers(result, 1), strict=True))
+        try:
+            answer = self._write(call_of(batch, self._sql.save_many))
+        except Corrupt:  # one of them is, and only alone does it show which
+            answer = Answer([], again=False)
+        before: dict[str, int] = {}
+        for result in answer.results:
+            before.update(zip(rows.read_names(result), rows.read_numbers(result, 1), strict=True))
         outcomes: Outcomes = []
         for run, new, lease in batch:
             try:
@@ -138,16 +143,21 @@ class PostgresStore(Store):
         checks.check_lease(lease)
         now, names = checks.clamp(now), checks.check_workflows(workflows)
         statement = self._sql.claim if names is None else self._sql.claim_of
-        claim = statement(now=now, limit=limit, token=lease.token, ttl=lease.ttl, workflow=names)
-        leased = self._write(claim, found=self._sql.held(token=lease.token))
-        claimed: Runs = []
-        for run_id, run in self._leased(leased, lease):
-            if isinstance(run, Corrupt):
-                _log.warning("left out of a claim, and put off: %s", run)
-                self._write(self._sql.put_off(run_id=run_id, token=lease.token, now=now, ttl=_PUT_OFF))
-            else:
-                claimed.append(run)
-        return claimed
+        claimed: dict[str, StoredRun] = {}
+        unreadable = True
+        while unreadable and len(claimed) < limit:  # who stands behind what is put off has its turn
+            left = limit - len(claimed)
+            claim = statement(now=now, limit=left, token=lease.token, ttl=lease.ttl, workflow=names)
+            leased = self._write(claim, found=self._sql.held(token=lease.token))
+            unreadable = False
+            for run_id, run in self._leased(leased, lease):
+                if isinstance(run, Corrupt):
+                    _log.warning("left out of a claim, and put off: %s", run)
+                    self._write(self._sql.put_off(run_id=run_id, token=lease.token, now=now, ttl=_PUT_OFF))
+                    unreadable = True
+                else:
+                    claimed[run_id] = run
+        return list(claimed.values())
 
     def acquire(self, run_id: str, lease: Lease) -> StoredRun | None:
         checks.check_run_id(run_id)
@@ -184,13 +194,14 @@ class PostgresStore(Store):
         checks.check_after(after)
         status = checks.check_status(status)
         created_at, run_id = after or (checks.LATEST + 1, "")
-        answer = self._read(self._sql.list(created_at=created_at, run_id=run_id, status=status, limit=limit))
         listed: Runs = []
-        for row in range(answer.results[0].ntuples):
-            try:
-                listed.append(rows.read_head(answer.results[0], row)[0])
-            except Corrupt as error:
-                _log.warning("left out of a list: %s", error)
+        while left := limit - len(listed):  # what cannot be read takes nobody's place
+            listing = self._sql.list(created_at=created_at, run_id=run_id, status=status, limit=left)
+            (found,) = self._read(listing).results
+            listed += _heads(found)
+            if found.ntuples < left:
+                break
+            created_at, run_id = rows.read_birth(found, found.ntuples - 1)
         return listed
 
     def next_wake(self, workflows: Iterable[str] | None = None) -> int | None:
@@ -241,6 +252,15 @@ class PostgresStore(Store):
                     yield run_id, rows.read_run(answer.results[0], found[run_id], logs[place] if logs else None)
                 except Corrupt as error:
                     yield run_id, error
+
+
+def _heads(listed: "PGresult") -> Iterator[StoredRun]:
+    """The runs of these rows; one that cannot be read stops no other."""
+    for row in range(listed.ntuples):
+        try:
+            yield rows.read_head(listed, row)[0]
+        except Corrupt as error:
+            _log.warning("left out of a list: %s", error)
 
 
 def _sound(run: StoredRun | Corrupt) -> StoredRun:

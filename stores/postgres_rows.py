@@ -1,17 +1,21 @@
 """Heads and entries as they come back from the server, in binary.
 
-A row that kvflow could not have written is Corrupt: the tables' constraints keep such rows out, so somebody has
-taken these away, or records with them.
+A row that kvflow could not have written is Corrupt: the tables' constraints keep most such rows out, so somebody has
+taken these away, or records with them, or has written by hand.
 """
+
+from itertools import count, takewhile
 
 from msgspec.structs import replace
 from psycopg.pq.abc import PGresult
 
+from kvflow.checks import check_stored
 from kvflow.errors import Corrupt
 from kvflow.rules import Entry
 from kvflow.run import Status, StoredRun
 
 _COLUMNS = 11
+_CREATED_AT = 7
 _STATUSES = {status.encode(): status for status in Status}
 
 
@@ -67,7 +71,13 @@ def read_head(result: PGresult, row: int) -> tuple[StoredRun, int]:
         updated_at=_number(updated_at),
         snapshot=snapshot,
     )
+    check_stored(run, _number(records))
     return run, _number(records)
+
+
+def read_birth(result: PGresult, row: int) -> tuple[int, str]:
+    """Where a row stands in a list, whether or not its head can be read."""
+    return _number(result.get_value(row, _CREATED_AT)), (result.get_value(row, 0) or b"").decode()
 
 
 def read_run(result: PGresult, row: int, log: tuple[bytes, ...] | None) -> StoredRun:
@@ -86,6 +96,8 @@ def read_entry(result: PGresult) -> tuple[Entry | None, int]:
         return None, 0
     run, records = read_head(result, 0)
     token, expires, writer, clock = [result.get_value(0, _COLUMNS + column) for column in range(4)]
+    if (token is None) != (expires is None):
+        raise Corrupt(f"run {run.run_id!r} has half a lease, which no kvflow writes")
     entry = Entry(run=run, records=records, token=_name(token), expires=_number(expires), writer=_name(writer))
     return entry, _number(clock)
 
@@ -96,4 +108,4 @@ def read_logs(result: PGresult, runs: int) -> list[tuple[bytes, ...]]:
     for row in range(result.ntuples):
         place, seq = _number(result.get_value(row, 0)), _number(result.get_value(row, 1))
         logs[place - 1][seq] = result.get_value(row, 2) or b""
-    return [tuple(log[seq] for seq in range(1, len(log) + 1) if seq in log) for log in logs]
+    return [tuple(log[seq] for seq in takewhile(log.__contains__, count(1))) for log in logs]

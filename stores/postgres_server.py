@@ -143,7 +143,7 @@ class Server:
             return NotSupported(f"{said}: grant it to this role; the tables can be made beforehand from schema()")
         if isinstance(error, errors.ProgramLimitExceeded):
             return TooLarge(f"PostgreSQL has a limit that this is over: {said}; nothing was written")
-        if isinstance(error, errors.IntegrityError):
+        if isinstance(error, (errors.IntegrityError, errors.NumericValueOutOfRange)):
             return Corrupt(f"the tables hold, or demand, what kvflow did not write: {said}")
         if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTransaction)):
             return StoreUnavailable(f"PostgreSQL did not do it within {self._timeout:g} s: {said}")

@@ -12,9 +12,14 @@ still see the old one. What always holds:
   index of leases out, and ORDER BY names all of an index's columns.
 """
 
+from kvflow.checks import LATEST
 from kvflow.stores.postgres_protocol import BOOL, BYTEA, INT8, TEXT, Statement, Type
 
 _CLOCK = "floor(date_part('epoch', statement_timestamp()) * 1000)::bigint"
+
+# Where claims count, a number that no kvflow has written must not go past the end of its type: it would stop them all.
+_ATTEMPT = f"r.attempt + CASE WHEN r.token <> @token AND r.attempt < {LATEST} THEN 1 ELSE 0 END"
+_SIZE = f"octet_length(snapshot) + LEAST(log_size, {LATEST})"
 
 _TYPES: dict[str, Type] = {
     **dict.fromkeys(("run_id", "workflow", "status", "event", "held", "writer", "token", "ids", "tokens"), TEXT),
@@ -114,7 +119,7 @@ def _workflows(line: str, named: bool) -> str:
 def _first(line: str, limit: str, lock: bool = False) -> str:
     """The first places of one workflow ``n`` that are due; locked, but for those that somebody else has locked."""
     at, there, until = _PLACES[line]
-    columns = "octet_length(snapshot) + log_size AS size" if lock else "workflow"
+    columns = f"{_SIZE} AS size" if lock else "workflow"
     return f"""SELECT {at} AS at, run_id, {columns} FROM {{p}}_run
         WHERE {there} AND workflow = n.workflow AND {at} <= {until}
         ORDER BY workflow, {at}, run_id LIMIT {limit}{" FOR UPDATE SKIP LOCKED" if lock else ""}"""
@@ -140,7 +145,7 @@ target AS MATERIALIZED (
     SELECT n.line, c.* FROM share n CROSS JOIN LATERAL ({_first("wake", "n.runs", lock=True)}) c WHERE n.line = 1),
 leased AS (
     UPDATE {{p}}_run r SET token = @token, expires_at = {_CLOCK} + @ttl,
-        attempt = r.attempt + CASE WHEN r.token <> @token THEN 1 ELSE 0 END
+        attempt = {_ATTEMPT}
     WHERE r.run_id = ANY (ARRAY(SELECT run_id FROM target)))
 SELECT run_id, size FROM target ORDER BY line, at, run_id"""
 
@@ -153,11 +158,11 @@ SELECT LEAST(
 
 
 _ACQUIRE = """UPDATE {p}_run r SET token = @token, expires_at = {clock} + @ttl,
-    attempt = r.attempt + CASE WHEN r.token <> @token THEN 1 ELSE 0 END
+    attempt = {attempt}
 WHERE r.run_id = @run_id AND (r.token IS NULL OR r.token = @token OR r.expires_at <= {clock})
-RETURNING r.run_id, octet_length(r.snapshot) + r.log_size"""
+RETURNING r.run_id, {size}"""
 
-_HELD = """SELECT run_id, octet_length(snapshot) + log_size FROM {p}_run
+_HELD = """SELECT run_id, {size} FROM {p}_run
 WHERE token IS NOT NULL AND token = @token ORDER BY workflow, expires_at, run_id"""
 
 # The ids come in order.
@@ -171,7 +176,7 @@ _RELEASE = """UPDATE {p}_run r SET token = NULL, expires_at = NULL,
     wake_at = COALESCE(@wake_at, r.wake_at, CASE WHEN r.status = 'running' THEN r.updated_at END)
 WHERE r.run_id = @run_id AND r.token IS NOT DISTINCT FROM @token"""
 
-_PUT_OFF = """UPDATE {p}_run r SET token = NULL, expires_at = NULL, wake_at = GREATEST(@now, {clock} + @ttl)
+_PUT_OFF = """UPDATE {p}_run r SET token = NULL, expires_at = NULL, wake_at = GREATEST(@now, {clock}) + @ttl
 WHERE r.run_id = @run_id AND r.token IS NOT DISTINCT FROM @token"""
 
 _POST = """WITH head AS (
@@ -202,7 +207,9 @@ class Statements:
 
     def __init__(self, prefix: str) -> None:
         def made(sql: str, *arrays: str, v: str = "@", **parts: str) -> Statement:
-            return Statement(sql.format(p=prefix, clock=_CLOCK, v=v, **parts), _TYPES, arrays)
+            return Statement(
+                sql.format(p=prefix, clock=_CLOCK, attempt=_ATTEMPT, size=_SIZE, v=v, **parts), _TYPES, arrays
+            )
 
         # Nearly every save brings one record, and that is cheaper without an array.
         self.save = made(_SAVE + _APPEND, "records")

@@ -170,7 +170,9 @@ class RedisStore(Store):
         at: int
         for at, lines, snapshot in rows:
             try:
-                found.append(decode(name(entries[at - 1]), lines, snapshot))
+                run = decode(name(entries[at - 1]), lines, snapshot)
+                checks.check_stored(run, 0)  # whoever turns pages gives its birth and its id back
+                found.append(run)
             except Corrupt as error:
                 _logger.warning("%s", error)
         return found, looked

@@ -18,6 +18,7 @@ from kvflow.stores.redis_scripts import OPEN, Script
 from kvflow.stores.redis_urls import Client
 
 SCHEMA = 1
+_KNOWN = {str(version).encode() for version in range(SCHEMA + 1)}
 
 LIMIT = 512 * 1024 * 1024
 """Bytes of one argument that a server takes unless it is told otherwise (``proto-max-bulk-len``)."""
@@ -76,8 +77,8 @@ class Server:
     def _open(self) -> None:
         keys = self._keys
         stored = self._link.run(OPEN, (keys.schema, *keys.indexes), (SCHEMA,))
-        if not stored.isdigit() or int(stored) > SCHEMA:
-            raise SchemaTooNew(f"{keys.schema!r} is {stored!r}, and this kvflow knows {SCHEMA}: upgrade kvflow")
+        if stored not in _KNOWN:
+            raise SchemaTooNew(f"{keys.schema!r} is {stored[:40]!r}, and this kvflow knows {SCHEMA}: upgrade kvflow")
         policy = self._setting("maxmemory-policy")
         if policy is None:
             _logger.warning("this server does not tell its maxmemory-policy: unless it is noeviction, runs may vanish")

@@ -10,7 +10,8 @@ from hypothesis.strategies import SearchStrategy
 from hostile.decoders import ENTRY, NOW, OF_A, Attack, answered_within
 from hostile.inputs import GARBAGE, NAMES, NUMBERS, mutated
 from hostile.watch import answered
-from kvflow import Store
+from kvflow import Corrupt, Store
+from kvflow.checks import check_stored
 from kvflow.stores import FileStore
 from kvflow.stores.file_run import Head, write_birth
 from kvflow.testing.runs import MINUTE, birth, get, lease, running
@@ -28,7 +29,7 @@ def used(store: Store) -> None:
     """All calls, about the bad run ``a`` and about everybody."""
     mine = lease()
     for call in (
-        lambda: store.load("a"),
+        lambda: read_soundly(store),
         lambda: store.load("a", log=False),
         lambda: store.due(NOW, 10),
         lambda: store.next_wake(),
@@ -42,6 +43,16 @@ def used(store: Store) -> None:
         lambda: store.save_many([(birth("a"), (), None), (birth("a", version=2), [b"x"], None)]),
     ):
         answered_within(call)
+
+
+def read_soundly(store: Store) -> None:
+    """What is given as a run is one: nobody who drives it or writes over it is misled."""
+    if (run := store.load("a")) is not None:
+        assert run.run_id == "a"
+        try:
+            check_stored(run, run.seen)
+        except Corrupt as error:
+            raise AssertionError(f"{run} was given as a run: {error}") from error
 
 
 class Ground:

@@ -89,8 +89,7 @@ def test_a_worker_drives_the_neighbours(store: Store) -> None:
 # Every string that somebody gives
 
 
-@pytest.fixture
-def neighbours(store: Store) -> Callable[[], None]:
+def with_neighbours(store: Store) -> Callable[[], None]:
     """Runs whose names mean nothing; gives what makes sure that they are as they were."""
     for name in ("a", "A", "x" * 199, "kvflow", "run", "order"):
         store.save(birth(name, workflow="theirs", event="e", wake_at=2**52), [b"record"])
@@ -101,6 +100,11 @@ def neighbours(store: Store) -> Callable[[], None]:
         assert {run.run_id for run in store.list(100)} == set(before)
 
     return unchanged
+
+
+@pytest.fixture
+def neighbours(store: Store) -> Callable[[], None]:
+    return with_neighbours(store)
 
 
 NAMES = [text for text in EVIL if text != "A"]
