@@ -10,6 +10,7 @@ how to get it, and fails where CI is set.
 """
 
 import os
+import signal
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -24,6 +25,9 @@ from servers.process import Missing, Server
 from servers.valkey import Group, cluster, form, sentinels, settle, valkey
 
 S = TypeVar("S", Server, Group)
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell has it for what it begins with &
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(trylast=True)
