@@ -161,7 +161,7 @@ class Leases:
             self.trouble.begins(error)
             return
         except Exception as error:  # noqa: BLE001 (this thread must live; what is not renewed is believed lost in time)
-            say(WARNING, "leases of %d runs could not be renewed: %r", len(held), error)
+            say(WARNING, "leases of %d runs could not be renewed: %s", len(held), repr(error))
             return
         self.trouble.ends()
         for one in held:

@@ -19,12 +19,19 @@ def tell(level: int, run: StoredRun, what: str, *args: object, step: str | None 
     if not log.isEnabledFor(level):
         return
     extra = {"run_id": run.run_id, "workflow": run.workflow, "step": step}
+    said = map(_in_one_line, args)
     if step is None:
-        log.log(level, f"run %r of workflow %r {what}", run.run_id, run.workflow, *args, extra=extra)
+        log.log(level, f"run %r of workflow %r {what}", run.run_id, run.workflow, *said, extra=extra)
     else:
-        log.log(level, f"run %r of workflow %r, step %r: {what}", run.run_id, run.workflow, step, *args, extra=extra)
+        log.log(level, f"run %r of workflow %r, step %r: {what}", run.run_id, run.workflow, step, *said, extra=extra)
 
 
 def say(level: int, what: str, *args: object, run_id: str | None = None) -> None:
     """Say what became of a worker, of its store, or of a run of which no more than the id is known."""
-    log.log(level, what, *args, extra={"run_id": run_id, "workflow": None, "step": None})
+    if log.isEnabledFor(level):
+        log.log(level, what, *map(_in_one_line, args), extra={"run_id": run_id, "workflow": None, "step": None})
+
+
+def _in_one_line(told: object) -> object:
+    """What errors of others say may have lines of its own, which must not look like lines of the log."""
+    return told if isinstance(told, (int, float)) else "\\n".join(str(told).splitlines())

@@ -143,7 +143,7 @@ class Steps(Saving):
         wait = policy.wait_ms(attempt)
         self.head.tries[step_id] = Tries(attempt, self._now() + wait, described(error))
         yield from self._save(Status.RUNNING)
-        tell(INFO, self.run, "attempt %d failed, the next in %d ms: %r", attempt, wait, error, step=step_id)
+        tell(INFO, self.run, "attempt %d failed, the next in %d ms: %s", attempt, wait, repr(error), step=step_id)
 
     def _save_step(
         self,

@@ -12,9 +12,10 @@ from typing import Annotated
 
 import typer
 
-from kvflow.errors import InvalidArgument
+from kvflow.errors import InvalidArgument, StoreUnavailable
 from kvflow.store import Store
 from kvflow.stores import open_store
+from kvflow.stores.file_url import directory_of
 from kvflow.stores.schemes import is_known
 
 Prefix = Annotated[
@@ -40,7 +41,9 @@ def store_named(url: str | None) -> str:
 
 
 def opened(url: str, prefix: str) -> Store:
-    """The store of a URL, to be closed by who asked for it."""
+    """The store of a URL, to be closed by who asked for it; to look into a directory makes none."""
+    if url[:5].lower() == "file:" and not os.path.isdir(path := directory_of(url, prefix)):
+        raise StoreUnavailable(f"there is no directory {path!r}: name one in which a FileStore is")
     return open_store(url, prefix=prefix)
 
 

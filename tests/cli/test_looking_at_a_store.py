@@ -63,6 +63,15 @@ def filled(here: Path) -> str:
     return url
 
 
+@pytest.mark.parametrize("command", [["runs"], ["show", "a"], ["delete", "a"]])
+def test_a_directory_that_is_not_there_is_not_made(kvflow: Kvflow, here: Path, command: list[str]) -> None:
+    name, *rest = command
+    done = kvflow(name, f"file:{here}/rnus", *rest)
+    assert done.code == 1
+    assert done.error == f"kvflow: there is no directory '{here}/rnus': name one in which a FileStore is"
+    assert not (here / "rnus").exists()
+
+
 # runs
 
 
@@ -225,6 +234,7 @@ def test_the_store_and_the_prefix_of_the_environment(
     monkeypatch.setenv("KVFLOW_PREFIX", PREFIX)
     assert [row[0] for row in kvflow("runs").rows] == ["a"]
     assert kvflow("show", "a", "--json").json["run_id"] == "a"
+    begun(f"file:{here}/others", b=1)
     assert kvflow("show", f"file:{here}/others", "a").error.endswith(f"in this store under the prefix '{PREFIX}'")
     assert kvflow("delete", "a").code == 0
     assert kvflow("runs", url).out == ""
