@@ -90,4 +90,4 @@ class Flights:
 
     def stats(self) -> Stats:
         """What came of all so far."""
-        return self._tally.stats(min(self._placed, self._most))
+        return self._tally.stats(min(len(self), self._most))

@@ -18,6 +18,8 @@ WAKES: Final = 1000
 class Stats(Struct, frozen=True):
     """What a worker has done since it began, how many runs it drives now, and how late its latest wakes were.
 
+    ``busy`` is 0 when all that it did is stored; it is never more than the worker has places.
+
     ``driven`` counts drives that came to rest, to an end, or to a step boundary when the worker stopped; ``failed``
     those of them that left their run failed. ``lateness`` is the mean of the last thousand wakes.
     """
