@@ -208,8 +208,9 @@ class FileStore(Store):
             clock = self._clock()
             line = Line(self._directory, checks.LATEST, clock, names)
             first = [
-                next(line.walk(hints), None)
-                for hints in (index.expired(clock, names), index.woken(checks.LATEST, names))
+                next(line.walk(index.expired(clock, names)), None),
+                # A wake may lead to a run whose lease has run out, which stands before all wakes and is found above.
+                next((found for found in line.walk(index.woken(checks.LATEST, names)) if found.place[0]), None),
             ]
             line.mend()
             return min((found.place[1] for found in first if found is not None), default=None)
