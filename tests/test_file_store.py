@@ -165,6 +165,16 @@ def test_leases_run_out_by_the_clock_given(tmp_path: Path) -> None:
     assert store.next_wake() == round(clock().timestamp() * 1000)
 
 
+def test_a_lease_that_ran_out_and_that_nobody_has_seen_yet_hides_no_earlier_wake(tmp_path: Path) -> None:
+    clock = FakeClock()
+    store = FileStore(tmp_path, clock)
+    for run_id in ("a", "b"):
+        store.save(birth(run_id, wake_at=0))
+    hold(store, "a", ttl=1)
+    clock.advance(timedelta(seconds=1))
+    assert store.next_wake() == 0
+
+
 def test_a_lease_cut_short_by_a_save_runs_out_earlier(tmp_path: Path) -> None:
     clock = FakeClock()
     store = FileStore(tmp_path, clock)
