@@ -144,6 +144,7 @@ class Saving:
 
     def _bear(self, run: StoredRun, new: list[bytes]) -> Work[None]:
         """Save a child's birth; one that is there already was born by this very step before a crash."""
+        self.leave_if_lost()  # a birth is no version of the run, so no conflict would stop it
         save = Ask("save", (run, new, None))
         try:
             yield save
@@ -165,6 +166,13 @@ class Saving:
             except StoreUnavailable as error:
                 away = error
         self._stop(away, "stopped")
+
+    def leave_if_lost(self) -> None:
+        """Nothing is begun for a run that may be somebody else's."""
+        if self.leaving in ("lost", "stopped"):
+            raise Leaving
+        if not self._hold.alive():
+            self._leave("lost")
 
     def _stop(self, trouble: KvflowError, why: str) -> NoReturn:
         self.trouble = trouble

@@ -112,8 +112,6 @@ class Steps(Saving):
                 yield from self._store_new()
             if self._backward and kind != "undo":  # another branch turned back meanwhile
                 yield from self._boundary()
-            if self.leaving in ("lost", "stopped"):  # another branch was told so meanwhile
-                raise Leaving
             self.leave_if_lost()
             if self._hold.asked_back():
                 yield from self._give_back()
@@ -229,11 +227,6 @@ class Steps(Saving):
         self.leave_if_lost()
         if self._hold.asked_back():
             yield from self._give_back()
-
-    def leave_if_lost(self) -> None:
-        """No step begins whose run may be somebody else's."""
-        if not self._hold.alive():
-            self._leave("lost")
 
     def _give_back(self) -> Work[Never]:
         """Leave the run to whoever comes next, once the steps in flight are recorded."""

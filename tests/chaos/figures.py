@@ -147,7 +147,7 @@ SECTIONS = [
         "",
         {
             "courses": "courses that went well",
-            "operations": "calls of the store, after each of which the checker looks",
+            "operations": "calls of the store; the checker looks after each that changes something",
             "runs": "runs that were over",
             "calls": "calls of steps",
             "calls cut short": "of them cut short by a death",

@@ -2,13 +2,28 @@
 
 import contextlib
 import threading
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import pytest
 
-from kvflow import ChildFailed, Context, InvalidArgument, Retry, Runtime, Status, StepFailed, Store, workflow
+from kvflow import (
+    ChildFailed,
+    Context,
+    InvalidArgument,
+    Lease,
+    Retry,
+    Runtime,
+    Status,
+    StepFailed,
+    Store,
+    StoredRun,
+    StoreUnavailable,
+    workflow,
+)
+from kvflow.stores import MemoryStore
 from kvflow.testing import FakeClock, FaultyStore, Killed
 from kvflow.testing.runs import until
 
@@ -111,6 +126,40 @@ def test_a_child_gives_its_output(store: Store, clock: FakeClock) -> None:
         assert found is not None
         assert (found.status, found.output) == (Status.COMPLETED, 41)
         assert len(runtime.list_runs()) == 2
+
+
+def test_no_child_is_born_of_a_run_whose_lease_ran_out(clock: FakeClock) -> None:
+    memory = MemoryStore()
+
+    class Slow(FaultyStore):
+        """A save takes longer than a lease, and renewals are not answered meanwhile."""
+
+        def save(self, run: StoredRun, new: Sequence[bytes] = (), lease: Lease | None = None) -> int:
+            outcome = super().save(run, new, lease)
+            until(lambda: "p" in memory.due(0, 10))
+            return outcome
+
+        def renew(self, tokens: Any, ttl: int) -> set[str]:
+            raise StoreUnavailable("no answer")
+
+    @workflow
+    def child(ctx: Context, payload: None) -> str:
+        return "grown"
+
+    @workflow
+    def parent(ctx: Context, payload: None) -> str:
+        return str(ctx.child("child", child))
+
+    flows = [parent, child]
+    with Runtime(Slow(memory), workflows=flows, clock=clock, lease_ttl=timedelta(milliseconds=60)) as runtime:
+        runtime.trigger(parent, run_id="p")
+    assert [run.run_id for run in memory.list(10)] == ["p"], "whoever has it now may have been told to end it"
+    with Runtime(memory, workflows=flows, clock=clock) as elsewhere:
+        elsewhere.tick(5)
+        found = elsewhere.get_run("p")
+        assert found is not None
+        assert found.output == "grown"
+    assert len(memory.list(10)) == 2
 
 
 def test_children_run_on_other_instances(store: Store, clock: FakeClock) -> None:

@@ -75,6 +75,7 @@ class Accounts:
                 pass
 
     def _give(self, run_id: str, instance: str, lease: Lease) -> None:
+        self.severed.discard((instance, run_id))
         self.holders[run_id] = Holder(instance, lease.token, self._clock() + lease.ttl)
 
     def _holds(self, run_id: str, lease: Lease) -> bool:

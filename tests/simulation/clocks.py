@@ -2,7 +2,8 @@
 
 kvflow reads ``time.monotonic`` for its belief in leases, draws ids and jitter from the system, has one gate a process,
 threads for the branches of a sync body, and a worker listens to signals. While ``simulated`` is on, clocks and gate
-are those of the instance whose turn it is, branches come one after the other, and no signal comes.
+are those of the instance whose turn it is, branches come one after the other, saves are gathered as soon as two meet,
+and no signal comes.
 """
 
 from collections.abc import Callable, Generator
@@ -11,9 +12,9 @@ from random import Random
 from typing import Any
 from unittest.mock import patch
 
-from kvflow import driving, flights, hands, instance, leases, runtime, saving, turns, worker
+from kvflow import commits, driving, flights, hands, instance, leases, runtime, saving, turns, worker
 from kvflow.gate import Gate
-from simulation.strands import OneByOne, wished
+from simulation.strands import Lock, OneByOne, wished
 from simulation.tasks import Until
 
 
@@ -68,6 +69,12 @@ class _Gate:
         return getattr(self._turn.gate, name)
 
 
+class _Threading:
+    """Stands for the module ``threading`` where saves of threads meet."""
+
+    Lock = Lock
+
+
 def _no_signal(tell: Callable[[str], object]) -> AbstractContextManager[None]:
     return nullcontext()
 
@@ -83,5 +90,7 @@ def simulated(turn: Turn, new_id: Callable[[], str]) -> Generator[None]:
         stack.enter_context(patch.object(driving, "gate", _Gate(turn)))
         stack.enter_context(patch.object(turns, "random", Random(0)))
         stack.enter_context(patch.object(hands, "Places", OneByOne))
+        stack.enter_context(patch.object(commits, "threading", _Threading))
+        stack.enter_context(patch.object(commits, "THREADS", 1))
         stack.enter_context(patch.object(worker, "signals_told", _no_signal))
         yield

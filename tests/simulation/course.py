@@ -4,7 +4,7 @@ from kvflow.run import Status
 from simulation import programs
 from simulation.choices import Choices, Seeded, pick
 from simulation.clocks import simulated
-from simulation.processes import TTL, AsyncProcess, Process
+from simulation.processes import POLL, TTL, Process
 from simulation.reading import Broken
 from simulation.simulation import Simulation, Weather
 
@@ -56,6 +56,7 @@ class Course:
         self.choices = simulation.choices
         self.programs: dict[str, programs.Program] = {}
         self.some_call = simulation.choices.chance(0.5)
+        self.stops = False
         self.asked_to_cancel: set[str] = set()
         self.deleted: set[str] = set()
 
@@ -159,8 +160,8 @@ class Course:
             process = s.begin_process()
         s.far.late.clear()
         process.frozen_until = process.clock.offset = s.store_offset = 0.0
-        if isinstance(process, AsyncProcess) and process.worker is not None:
-            s.work(process, 0)  # it stops
+        if process.at_work() != self.choices.chance(0.5):
+            s.work(process, 2)  # from here on a worker does it all, or sweeps do
         self._settle(process)
         for run_id, program in self.programs.items():
             s.trigger(process, run_id, program)
@@ -171,13 +172,19 @@ class Course:
             self._wake(process)
         else:
             raise Broken("1", f"not over after all: {self._left()}")
+        if process.at_work():
+            self.stops = True
+            s.work(process, 0)
+            self._settle(process)
+        if process.at_work() or process.left():
+            raise Broken("1", f"a call never returns, or a worker does not stop: {process.left()}")
         self._forgotten(process)
         self._check_ends()
 
     def _settle(self, process: Process) -> None:
-        """Do all that can be done now; who waits for its turn waits in little time."""
+        """Do all that can be done now; who waits for its turn waits in little time, and a worker for its next look."""
         for step in range(PATIENCE):
-            if not self.s.tasks:
+            if not self.s.tasks or (self.s.quiet() and process.at_work() and not self.stops):
                 return
             if self.s.quiet() or step % 20 == 19:
                 self.s.now += 10
@@ -201,15 +208,16 @@ class Course:
                 if open_["kind"] == "event" and open_.get("wake_at") is None and reading.undelivered() is None:
                     self.s.signal(process, run_id, open_["event"])
                     self._settle(process)
-        self.s.sweep(process)
-        self._settle(process)
+        if not process.at_work():
+            self.s.sweep(process)
+            self._settle(process)
         wake, now = self.s.store.next_wake(), self.s.now
         self._time_passes(process, max(now + 50, min(float(wake) if wake is not None else 0.0, now + 10 * TTL)))
 
     def _time_passes(self, process: Process, until: float) -> None:
         """What is held is renewed in time; and what nobody drives must not be held."""
         while self.s.now < until:
-            self.s.now = min(until, self.s.now + TTL / 3)
+            self.s.now = min(until, self.s.now + (POLL * 100 if process.at_work() else TTL / 3))
             self.s.renew(process)
             self._settle(process)
 

@@ -7,7 +7,6 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from kvflow import AsyncContext
-from simulation.reading import Broken
 from simulation.strands import Awaited
 
 Ctx = AsyncContext | Awaited
@@ -43,7 +42,7 @@ class Journal:
     def __init__(self, now: Callable[[], float], turn: Callable[[], str], slowness: Callable[[], int]) -> None:
         self.calls: list[Called] = []
         self.watching: Watching | None = None
-        self.broken: Broken | None = None
+        self.broken: Exception | None = None
         self.slowness = slowness
         self.heals: set[str] = set()
         self._now = now
@@ -85,8 +84,8 @@ class Journal:
         if self.watching is not None and self.broken is None:
             try:
                 what(self.watching)
-            except Broken as broken:
-                self.broken = broken
+            except Exception as error:  # noqa: BLE001 (whatever it is)
+                self.broken = error
 
     def _pass(self, ctx: Ctx) -> dict[str, Any]:
         return self._passes.setdefault(id(ctx), (ctx, {}))[1]

@@ -42,13 +42,17 @@ class Loop:
     def unwind(self) -> None:
         """End all tasks of a process that is dead."""
         for _ in range(100):
-            left = [task for task in self._tasks if not task.done()]
+            left = self.left()
             for task in left:
                 task.cancel()
             self.go_on()
             if not left:
                 return
         raise AssertionError(f"cannot be ended: {self._tasks}")
+
+    def left(self) -> list[asyncio.Task[Any]]:
+        """What has begun and has not come to an end."""
+        return [task for task in self._tasks if not task.done()]
 
     def time(self) -> float:
         return self._process.clock.monotonic()
@@ -68,7 +72,7 @@ class Loop:
 
     def create_task(self, coro: Any, *, name: str | None = None, context: Context | None = None) -> Any:
         task: asyncio.Task[Any] = asyncio.Task(coro, loop=self._whole, name=name, context=context)
-        self._tasks = [one for one in self._tasks if not one.done()]
+        self._tasks = self.left()
         self._tasks.append(task)
         return task
 

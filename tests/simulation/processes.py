@@ -13,6 +13,7 @@ from kvflow.errors import KvflowError, StoreUnavailable
 from kvflow.gate import Gate
 from kvflow.leases import Held, Leases
 from kvflow.stores import MemoryStore
+from kvflow.testing import Killed
 from kvflow.times import from_ms
 from simulation.clocks import Clock
 from simulation.loop import Loop
@@ -21,7 +22,7 @@ from simulation.tasks import Doing, Operation, Task, Wish
 from simulation.way import Way, WayOfStrands
 
 TTL = 10_000
-GRACE = 2.0
+GRACE, POLL = 2.0, 5.0
 
 
 class World(Protocol):
@@ -94,7 +95,7 @@ class Process:
         self.leases = QuietLeases(clock, way, TTL)
         self.dead = False
         self.frozen_until = 0.0
-        self.unexpected: BaseException | None = None
+        self._unexpected: BaseException | None = None
 
     def do(self, what: Callable[[Any], Any], expected: tuple[type[KvflowError], ...] = ()) -> None:
         """Call the runtime; who called may be told of these, and of a store that is away."""
@@ -110,9 +111,21 @@ class Process:
     def _known(self) -> None:
         self.runtime.leases = self.runtime.instance.leases = self.leases
 
-    def _told(self, error: Exception, expected: tuple[type[KvflowError], ...]) -> None:
-        if not isinstance(error, (StoreUnavailable, *expected)):
-            self.unexpected = error
+    def unexpected(self) -> BaseException | None:
+        """What has come of its calls that nobody should be told."""
+        return self._unexpected
+
+    def at_work(self) -> bool:
+        """Whether it has a worker."""
+        return False
+
+    def left(self) -> list[object]:
+        """What has begun and has not come to an end."""
+        return []
+
+    def _told(self, error: BaseException, expected: tuple[type[KvflowError], ...]) -> None:
+        if not isinstance(error, (StoreUnavailable, Killed, *expected)) and not self.dead:
+            self._unexpected = error
 
 
 class AsyncProcess(Process):
@@ -140,17 +153,16 @@ class AsyncProcess(Process):
     def do(self, what: Callable[[Any], Any], expected: tuple[type[KvflowError], ...] = ()) -> None:
         self._loop.create_task(self._called(what, expected))
         self._loop.go_on()
-        self._look()
 
     async def _called(self, what: Callable[[Any], Any], expected: tuple[type[KvflowError], ...]) -> None:
         try:
             await what(self.runtime)
-        except Exception as error:  # noqa: BLE001 (raised by the scheduler, unless it was to be expected)
+        except BaseException as error:  # noqa: BLE001 (raised by the scheduler, unless it was to be expected)
             self._told(error, expected)
 
     def work(self, concurrency: int) -> None:
         """Begin a worker."""
-        self.worker = AsyncWorker(self.runtime, concurrency, grace=GRACE)  # type: ignore[arg-type]
+        self.worker = AsyncWorker(self.runtime, concurrency, poll=POLL, grace=GRACE)  # type: ignore[arg-type]
         self.do(self._works)
 
     async def _works(self, runtime: AsyncRuntime) -> None:
@@ -167,8 +179,14 @@ class AsyncProcess(Process):
     def unwind(self) -> None:
         self._loop.unwind()
 
-    def _look(self) -> None:
-        self.unexpected = self.unexpected or self._loop.unseen
+    def unexpected(self) -> BaseException | None:
+        return self._unexpected or self._loop.unseen
+
+    def at_work(self) -> bool:
+        return self.worker is not None
+
+    def left(self) -> list[object]:
+        return [*self._loop.left()]
 
 
 class SyncProcess(Process):
@@ -193,7 +211,7 @@ class SyncProcess(Process):
         def call() -> None:
             try:
                 what(self.runtime)
-            except Exception as error:  # noqa: BLE001 (raised by the scheduler, unless it was to be expected)
+            except BaseException as error:  # noqa: BLE001 (raised by the scheduler, unless it was to be expected)
                 self._told(error, expected)
 
         self.begin(Strand(call))

@@ -160,7 +160,7 @@ def parts(program: Program) -> Iterator[dict[str, Any]]:
 
 
 def made(choices: Choices, depth: int = 1, gathers: bool = True) -> Program:
-    """A program of a few parts."""
+    """A program of a few parts; of which one may be branches, but none of those again."""
     parts = [_made(choices, f"{number}", depth, gathers) for number in range(1 + choices.below(5))]
     if choices.chance(0.15):
         parts.append({"do": "fail", "id": "end"})
@@ -169,8 +169,7 @@ def made(choices: Choices, depth: int = 1, gathers: bool = True) -> Program:
 
 def _made(choices: Choices, name: str, depth: int, gathers: bool) -> dict[str, Any]:
     kinds = ["step", "step", "step", "sleep", "wait", "wait", "parallel"]
-    if "." not in name:  # no branches in branches
-        kinds += [*(["gather"] if gathers else []), *(["child"] if depth else [])]
+    kinds += [*(["gather"] if gathers else []), *(["child"] if depth else [])]
     kind = pick(choices, kinds)
     mark = "!" if choices.chance(0.4) else ""
     match kind:
@@ -186,7 +185,7 @@ def _made(choices: Choices, name: str, depth: int, gathers: bool) -> dict[str, A
             return {"do": kind, "id": f"all {name}", "branches": {"a": pick(choices, [0, 2]), f"b{mark}": 0}}
         case "gather":
             branches = [
-                [_made(choices, f"{name}.{branch}.{number}", 0, False) for number in range(1 + choices.below(3))]
+                [_made(choices, f"{name}.{branch}.{number}", depth, False) for number in range(1 + choices.below(3))]
                 for branch in range(2)
             ]
             return {"do": kind, "id": f"both {name}", "branches": branches}

@@ -20,7 +20,7 @@ from simulation.choices import Choices, pick
 from simulation.clocks import Clock, Turn
 from simulation.journal import Journal
 from simulation.processes import AsyncProcess, Process, SyncProcess
-from simulation.tasks import Doing, Operation, Task, Until
+from simulation.tasks import Doing, Operation, Task, Until, When
 from simulation.way import Far, Way
 
 BEGIN = 1_000_000
@@ -171,7 +171,7 @@ class Simulation(Turn):
         self.do(process, lambda runtime: runtime.delete_run(run_id))
 
     def renew(self, process: Process) -> None:
-        if process.leases.any:
+        if process.leases.any and process.frozen_until <= self.now:
             self.begin(process, process.leases.renewal())
 
     # One step
@@ -199,6 +199,8 @@ class Simulation(Turn):
             return True  # on its way: it arrives whether or not its sender is awake
         if process.frozen_until > self.now:
             return False
+        if isinstance(task.wish, When):
+            return task.wish.true()
         if isinstance(task.wish, Until) and task.wish.seconds is not None:
             return process.clock.monotonic() >= task.wish.seconds
         return True
@@ -226,7 +228,7 @@ class Simulation(Turn):
 
     def _see(self, process: Process | None) -> None:
         """Raise what was found broken, or what an instance did not expect."""
-        unexpected = None if process is None or process.dead else process.unexpected
+        unexpected = None if process is None or process.dead else process.unexpected()
         for error in (self.journal.broken, self.far.broken, unexpected):
             if error is not None:
                 raise error

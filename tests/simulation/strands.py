@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from greenlet import getcurrent, greenlet
 
 from kvflow import Context
-from simulation.tasks import Wish
+from simulation.tasks import When, Wish
 
 Outcome = TypeVar("Outcome")
 Functions = dict[str, Callable[..., Any]]
@@ -54,6 +54,27 @@ def at_once(doing: Coroutine[Any, Any, Outcome]) -> Outcome:
         outcome: Outcome = end.value
         return outcome
     raise AssertionError("it awaits something")
+
+
+class Lock:
+    """Stands for ``threading.Lock``: who waits for it gives way to the scheduler."""
+
+    def __init__(self) -> None:
+        self._held = False
+
+    def acquire(self) -> None:
+        if self._held:
+            wished(When(lambda: not self._held))
+        self._held = True
+
+    def release(self) -> None:
+        self._held = False
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
 
 class OneByOne:

@@ -29,7 +29,13 @@ class Until(Struct, frozen=True):
     seconds: float | None = None
 
 
-Wish = Operation | Until
+class When(Struct, frozen=True):
+    """Wait until this is so."""
+
+    true: Callable[[], bool]
+
+
+Wish = Operation | Until | When
 
 
 class Doing(Protocol):

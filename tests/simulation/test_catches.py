@@ -1,13 +1,28 @@
 """The checker finds what it is for: kvflow broken on purpose does not get through many courses."""
 
+import asyncio
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from kvflow import Lease, Store, StoredRun, StoreUnavailable, commits, driving, ending, hands, records, rules
-from kvflow.commits import send
+from kvflow import (
+    AsyncRuntime,
+    AsyncWorker,
+    Lease,
+    Store,
+    StoredRun,
+    StoreUnavailable,
+    commits,
+    driving,
+    ending,
+    hands,
+    records,
+    rules,
+)
+from kvflow.commits import Commits, send
 from kvflow.driving import Driving
 from kvflow.effects import Ask, Call, Work
 from kvflow.engine import Drive
@@ -21,6 +36,7 @@ from kvflow.store import Save
 from kvflow.stores import MemoryStore
 from kvflow.stores.memory import Line
 from kvflow.turns import Turn, Turns
+from simulation.checker import Checker
 from simulation.course import run_course
 from simulation.reading import Broken
 
@@ -179,15 +195,50 @@ def a_save_in_doubt_taken_for_one_that_is_stored(patch: pytest.MonkeyPatch) -> N
 
 
 def what_a_worker_claimed_forgotten(patch: pytest.MonkeyPatch) -> None:
-    turn = Turns._turn  # pyright: ignore[reportPrivateUsage]
+    turn, claims = Turns._turn, itertools.count()  # pyright: ignore[reportPrivateUsage]
 
-    def asks_first(turns: Turns, free: int) -> Work[Turn]:
+    def asks_for_more(turns: Turns, free: int) -> Work[Turn]:
         claimed = yield from turn(turns, free)
-        if claimed.claimed:
-            yield Ask("next_wake", (["program"],))
+        if claimed.claimed and next(claims) % 2:
+            raise StoreUnavailable("whatever else is asked in this turn is not answered")
         return claimed
 
-    patch.setattr(Turns, "_turn", asks_first)
+    patch.setattr(Turns, "_turn", asks_for_more)
+
+
+def a_worker_that_claims_nothing(patch: pytest.MonkeyPatch) -> None:
+    def idle(turns: Turns, free: int) -> Work[Turn]:
+        yield Ask("next_wake", (["program"],))
+        return Turn(wait=1.0)
+
+    patch.setattr(Turns, "_turn", idle)
+
+
+def a_worker_that_does_not_end(patch: pytest.MonkeyPatch) -> None:
+    run = AsyncWorker.run
+
+    async def for_ever(worker: AsyncWorker) -> None:
+        await run(worker)
+        await asyncio.get_running_loop().create_future()
+
+    patch.setattr(AsyncWorker, "run", for_ever)
+
+
+def a_call_that_does_not_return(patch: pytest.MonkeyPatch) -> None:
+    trigger = AsyncRuntime.trigger
+
+    async def for_ever(runtime: AsyncRuntime, *args: Any, **options: Any) -> None:
+        await trigger(runtime, *args, **options)
+        await asyncio.get_running_loop().create_future()
+
+    patch.setattr(AsyncRuntime, "trigger", for_ever)
+
+
+def those_who_wait_to_be_saved_not_woken(patch: pytest.MonkeyPatch) -> None:
+    def forgotten(commits: Commits) -> None:
+        commits._under_way -= 1  # pyright: ignore[reportPrivateUsage]
+
+    patch.setattr(Commits, "_next", forgotten)
 
 
 @pytest.mark.parametrize(
@@ -213,6 +264,10 @@ def what_a_worker_claimed_forgotten(patch: pytest.MonkeyPatch) -> None:
         (the_last_of_a_crowd_not_sent, "1348"),
         (a_save_in_doubt_taken_for_one_that_is_stored, "1348"),
         (what_a_worker_claimed_forgotten, "1"),
+        (a_worker_that_claims_nothing, "1"),
+        (a_worker_that_does_not_end, "1"),
+        (a_call_that_does_not_return, "1"),
+        (those_who_wait_to_be_saved_not_woken, "1"),
     ],
 )
 def test_kvflow_broken_on_purpose_is_seen(broken: Patch, found_by: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,3 +280,22 @@ def test_kvflow_broken_on_purpose_is_seen(broken: Patch, found_by: str, monkeypa
 def run_courses() -> None:
     for seed in range(COURSES):
         run_course(seed)
+
+
+@pytest.mark.parametrize("place", ["look", "step_begins"])
+def test_a_checker_that_fails_itself_is_seen(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> None:
+        raise KeyError(place)
+
+    monkeypatch.setattr(Checker, place, fails)
+    with pytest.raises(KeyError, match=place):
+        run_courses()
+
+
+def test_an_error_that_is_none_of_kvflows_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> None:
+        raise TypeError("no save")
+
+    monkeypatch.setattr(MemoryStore, "save", fails)
+    with pytest.raises(TypeError, match="no save"):
+        run_courses()

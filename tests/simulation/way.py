@@ -9,7 +9,6 @@ from kvflow.errors import KvflowError, StoreUnavailable
 from kvflow.store import Store
 from kvflow.stores import MemoryStore
 from simulation.choices import Choices
-from simulation.reading import Broken
 from simulation.strands import wished
 from simulation.tasks import Operation
 
@@ -56,7 +55,7 @@ class Far:
         self.weather = weather
         self.late: list[Callable[[], Any]] = []
         self.done: Counter[str] = Counter()
-        self.broken: Broken | None = None
+        self.broken: Exception | None = None
 
     def asked(self, name: str, method: str, *args: Any) -> Any:
         """The answer to a call; there may be none, and then the call may have happened, or may happen yet."""
@@ -83,16 +82,25 @@ class Far:
         accounts = self._checker.accounts
         saves = list(args[0]) if method == "save_many" else [args] if method == "save" else []
         before = [self._store.load(save[0].run_id, log=False) for save in saves]
-        answer = getattr(self._store, method)(*args)
+        try:
+            answer = getattr(self._store, method)(*args)
+        except Exception as error:
+            if not isinstance(error, KvflowError):
+                self._found(error)
+            raise
         outcomes = answer if method == "save_many" else [answer]
         for save, stored, outcome in zip(saves, before, outcomes, strict=False):
             if not isinstance(outcome, KvflowError):
                 accounts.saved(name, save[0], save[2] if len(save) > 2 else None, stored)
         accounts.note(name, method, args, answer)
         self.done[method] += 1
-        if method not in READING and self.broken is None:
+        if method not in READING:
             try:
                 self._checker.look()
-            except Broken as broken:
-                self.broken = broken  # raised in here, it would be taken for the store's trouble
+            except Exception as error:  # noqa: BLE001 (raised in here, it would be taken for the store's trouble)
+                self._found(error)
         return answer
+
+    def _found(self, error: Exception) -> None:
+        """Keep the first that is wrong, for the scheduler to raise."""
+        self.broken = self.broken or error
