@@ -8,12 +8,13 @@
 local LATEST = 2 ^ 53
 local now, earliest = clock(), nil
 
--- The first time in a workflow's line. What stands before it and is no entry is dropped.
+-- The first time in a workflow's line. What stands before it and is no entry is dropped; a time of other than sixteen
+-- digits is none, for it stands where it does not belong, before others.
 local function first(index, name)
   while true do
     local entry = redis.call('ZRANGEBYLEX', index, '[' .. name .. '\n', '(' .. name .. '\11', 'LIMIT', 0, 1)[1]
     local time = entry and string.match(entry, '^\n(%d+)\n[^\t]+$', #name + 1)
-    if time or not entry then return time and tonumber(time) end
+    if not entry or time and #time == 16 then return time and tonumber(time) end
     redis.call('ZREM', index, entry)
   end
 end

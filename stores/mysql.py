@@ -1,9 +1,7 @@
 """Runs in MySQL or MariaDB: a row for a run, a row for each record, and an index of what is due.
 
 A save is one conditional UPDATE and the insertion of its records, in one transaction and one packet: the server
-itself decides, and only where it refuses is the row read, to say why. A claim looks at the index without a lock,
-locks of what it found what nobody else has locked, leases that in the same short transaction, and reads the
-logs after it.
+itself decides, and only where it refuses is the row read, to say why. Who is due is the matter of ``mysql_line``.
 
 What the driver raises becomes our errors in one place, ``_call``, which also asks again: after a deadlock or a
 wait for a lock, and once on a new connection where the old one turns out to be dead. Any call may be made twice
@@ -13,7 +11,6 @@ that it may have happened.
 
 import itertools
 import logging
-from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import monotonic
@@ -26,9 +23,10 @@ from kvflow.store import Ids, Outcomes, Runs, Store
 from kvflow.stores import mysql_schema
 from kvflow.stores.mysql_batch import Batch
 from kvflow.stores.mysql_driver import Connection, MySQLError
-from kvflow.stores.mysql_parts import in_parts
+from kvflow.stores.mysql_line import Line
+from kvflow.stores.mysql_parts import BATCH, in_parts
 from kvflow.stores.mysql_pool import Pool
-from kvflow.stores.mysql_rows import Place, State, add, birth_of, is_whole, key_of, run_of, whole_run_of
+from kvflow.stores.mysql_rows import State, add, birth_of, is_whole, key_of, run_of, whole_run_of
 from kvflow.stores.mysql_session import (
     LOCK_WAIT,
     Answer,
@@ -41,7 +39,7 @@ from kvflow.stores.mysql_session import (
     wait_of,
     words_of,
 )
-from kvflow.stores.mysql_statements import BEGIN, COMMIT, EXPIRED, FEW, SKIP, WOKEN, Change, Statements
+from kvflow.stores.mysql_statements import BEGIN, COMMIT, FEW, SKIP, Change, Statements
 from kvflow.stores.mysql_url import dialler
 
 T = TypeVar("T")
@@ -53,11 +51,8 @@ _log = logging.getLogger("kvflow.stores")
 _TRIES = 5
 """How often to begin anew where others were faster, before saying so."""
 
-_BATCH = 4 * 2**20
-"""The bytes of records that are read, or of heads and records that are written, at once."""
-
-_ASIDE = 60_000
-"""Milliseconds for which a run that cannot be read is out of the way."""
+_LISTED = 100
+"""The heads to read at once for a list, once some could not be read."""
 
 
 class MySQLStore(Store):
@@ -81,9 +76,9 @@ class MySQLStore(Store):
         self._prefix = prefix
         self._timeout = timeout
         self._sql = Statements(prefix)
+        self._line = Line(self._sql)
         self._pool = Pool(self._open, pool_size)
         self._prepared = False
-        self._names: Sequence[bytes] = ()
 
     @classmethod
     def from_url(cls, url: str, *, prefix: str = "kvflow", pool_size: int = 10, timeout: float = 5.0) -> Self:
@@ -119,15 +114,14 @@ class MySQLStore(Store):
     def due(self, now: int, limit: int) -> Ids:
         checks.check_limit(limit)
         now = checks.clamp(now)
-        places = self._call(lambda session: self._places(session, self._workflows(session, None), now, limit))
-        return list(_texts(place.run_id for place in places))
+        return self._call(lambda session: self._line.due(session, now, limit))
 
     def claim(self, now: int, limit: int, lease: Lease, workflows: Iterable[str] | None = None) -> Runs:
         checks.check_limit(limit)
         checks.check_lease(lease)
         now, names = checks.clamp(now), checks.check_workflows(workflows)
         sent = itertools.count()
-        return self._call(lambda session: self._claim(session, now, limit, lease, names, again=next(sent) > 0))
+        return self._call(lambda session: self._line.claim(session, now, limit, lease, names, again=next(sent) > 0))
 
     def acquire(self, run_id: str, lease: Lease) -> StoredRun | None:
         checks.check_run_id(run_id)
@@ -172,7 +166,7 @@ class MySQLStore(Store):
 
     def next_wake(self, workflows: Iterable[str] | None = None) -> int | None:
         names = checks.check_workflows(workflows)
-        return self._call(lambda session: self._next_wake(session, names))
+        return self._call(lambda session: self._line.next_wake(session, names))
 
     def close(self) -> None:
         """Close the connections that the store has made."""
@@ -258,111 +252,6 @@ class MySQLStore(Store):
             session.run([self._sql.release(run_id, lease.token, None)])
             raise
 
-    # Claims
-
-    def _workflows(self, session: Session, names: Sequence[str] | None) -> Sequence[bytes]:
-        """The names asked for, or all there are: those of the last time, if each is still followed by the next."""
-        if names is not None:
-            return [name.encode() for name in names]
-        asked = [b"", *self._names]
-        answers = rows_of(session.run(self._sql.workflow_after(name) for name in asked))
-        following: dict[bytes, bytes | None] = {name: row[0] for name, row in zip(asked, answers, strict=True)}
-        found = list[bytes]()
-        last: bytes | None = b""
-        while last is not None:
-            if last not in following:
-                following[last] = session.ask(self._sql.workflow_after(last))[0][0]
-            if (last := following[last]) is not None:
-                found.append(last)
-        self._names = found
-        return found
-
-    def _places(self, session: Session, workflows: Sequence[bytes], now: int, limit: int) -> Sequence[Place]:
-        """The first places in line, as the index has them; nothing is locked."""
-        asked = list(itertools.product((EXPIRED, WOKEN), workflows))
-        answers = session.run(self._sql.places(kind, workflow, now, limit) for kind, workflow in asked)
-        places = [
-            Place(kind, at, run_id, workflow)
-            for (kind, workflow), answer in zip(asked, answers, strict=True)
-            for at, run_id in answer.rows
-        ]
-        return sorted(places)[:limit]
-
-    def _claim(
-        self, session: Session, now: int, limit: int, lease: Lease, names: Sequence[str] | None, again: bool
-    ) -> Runs:
-        workflows = self._workflows(session, names)
-        if again and (before := self._taken_before(session, workflows, limit, lease)):
-            return self._take(session, before, now, lease)
-        claimed: dict[str, StoredRun] = {}
-        while len(claimed) < limit:
-            locked = self._locked(session, workflows, now, limit - len(claimed))
-            runs = self._take(session, locked, now, lease)
-            claimed |= {run.run_id: run for run in runs}
-            if len(runs) == len(locked):  # else who stands behind what was put aside has its turn
-                break
-        return list(claimed.values())
-
-    def _locked(self, session: Session, workflows: Sequence[bytes], now: int, limit: int) -> Sequence[Place]:
-        """The first that are due and in nobody's hands."""
-        for _ in range(_TRIES):
-            due = self._places(session, workflows, now, limit)
-            if not due:
-                break
-            if locked := self._lock(session, due, now):
-                return locked
-        return []
-
-    def _lock(self, session: Session, due: Sequence[Place], now: int) -> Sequence[Place]:
-        """As many runs of each workflow as are due, those that are in nobody's hands; the transaction stays open."""
-        shares = Counter((place.kind, place.workflow) for place in due)
-        locks = (self._sql.lock(kind, workflow, now, share) for (kind, workflow), share in shares.items())
-        _, *answers = session.run([BEGIN, *locks])
-        locked = [
-            Place(kind, at, run_id, workflow, key, log_bytes)
-            for (kind, workflow), answer in zip(shares, answers, strict=True)
-            for at, run_id, key, log_bytes in answer.rows
-        ]
-        if not locked:
-            session.run([COMMIT])
-        return sorted(locked)
-
-    def _taken_before(self, session: Session, workflows: Sequence[bytes], limit: int, lease: Lease) -> Sequence[Place]:
-        """What a first try has leased whose answer was lost; else these runs would be held by nobody who knows it."""
-        answers = session.run(self._sql.taken_before(workflow, lease.token, limit) for workflow in workflows)
-        return sorted(
-            Place(WOKEN, at, run_id, workflow, key, log_bytes)
-            for workflow, answer in zip(workflows, answers, strict=True)
-            for at, run_id, key, log_bytes in answer.rows
-        )[:limit]
-
-    def _take(self, session: Session, places: Sequence[Place], now: int, lease: Lease) -> Runs:
-        """Lease these runs, end the transaction, and read them, a few at a time."""
-        first = [*self._sql.lease([place.key for place in places], lease, session.room), COMMIT]
-        runs: Runs = []
-        for part in in_parts(places, lambda place: place.log_bytes, _BATCH):
-            keys = [place.key for place in part]
-            *_, heads, logs = session.run([*first, self._sql.heads(keys, lease.token), self._sql.logs(keys)])
-            runs += self._readable(session, keys, heads.rows, logs.rows, now, lease)
-            first = []
-        return runs
-
-    def _readable(
-        self, session: Session, keys: Sequence[int], heads: Sequence[Row], logs: Sequence[Row], now: int, lease: Lease
-    ) -> Iterator[StoredRun]:
-        """The runs in the order of the keys; one that cannot be read is put where it is in nobody's way."""
-        head_of = {key_of(head): head for head in heads}
-        log_of = defaultdict[int, list[bytes]](list)
-        for key, seq, record in logs:
-            add(log_of[key], seq, record)
-        for key in keys:
-            if key in head_of:
-                try:
-                    yield whole_run_of(head_of[key], log_of[key])
-                except Corrupt as error:
-                    if session.run([self._sql.set_aside(key, lease.token, now, _ASIDE)])[0].changed:
-                        _log.warning("not claimed, and not tried for %d s: %s", _ASIDE // 1000, error)
-
     # Many saves
 
     def _save_parts(self, good: Entries, outcomes: dict[int, int | KvflowError]) -> Outcomes:
@@ -370,7 +259,7 @@ class MySQLStore(Store):
         the rest."""
         alone = _Alone(self._save_alone, self._timeout)
         begun = False
-        for part in in_parts(good, _weight, _BATCH):
+        for part in in_parts(good, _weight, BATCH):
             try:
                 outcomes |= self._save_part(part, alone)
             except KvflowError as error:
@@ -412,18 +301,15 @@ class MySQLStore(Store):
         """The first so many; what cannot be read takes nobody's place."""
         place = None if after is None else (after[0], after[1].encode())
         listed: Runs = []
-        while left := limit - len(listed):
-            heads = session.ask(self._sql.list(left, place, status))
+        wanted = limit
+        while len(listed) < limit:
+            heads = session.ask(self._sql.list(wanted, place, status))
             listed += _runs(heads)
-            if len(heads) < left:
+            if len(heads) < wanted:
                 break
             place = birth_of(heads[-1])
-        return listed
-
-    def _next_wake(self, session: Session, names: Sequence[str] | None) -> int | None:
-        workflows = self._workflows(session, names)
-        answers = session.run(itertools.chain.from_iterable(map(self._sql.next_wake, workflows)))
-        return min((wake for (wake,) in rows_of(answers) if wake is not None), default=None)
+            wanted = max(limit - len(listed), _LISTED)
+        return listed[:limit]
 
 
 class _Alone:
@@ -493,15 +379,6 @@ def _runs(heads: Sequence[Row]) -> Iterator[StoredRun]:
             yield run_of(head)
         except Corrupt as error:
             _log.warning("not listed: %s", error)
-
-
-def _texts(run_ids: Iterable[bytes]) -> Iterator[str]:
-    """These ids as text; one that is none stops no other."""
-    for run_id in run_ids:
-        try:
-            yield run_id.decode()
-        except UnicodeDecodeError as error:
-            _log.warning("not given as due: run %r: %s", run_id, error)
 
 
 def _weight(entry: tuple[int, checks.Save]) -> int:

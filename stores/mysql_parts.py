@@ -12,6 +12,9 @@ T = TypeVar("T")
 ROWS = 500
 """The most rows that one statement names: beyond a thousand values, some optimizers give up an index."""
 
+BATCH = 4 * 2**20
+"""The bytes of records that are read, or of heads and records that are written, at once."""
+
 
 def in_parts(items: Iterable[T], weigh: Callable[[T], int], room: int) -> Iterator[list[T]]:
     """As few lists as hold all items, each of ``ROWS`` items and of this weight at most.

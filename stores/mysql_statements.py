@@ -239,7 +239,8 @@ class Statements:
 
     def set_aside(self, key: int, token: str, now: int, delay: int) -> str:
         """Give back a run that cannot be read, due again only after a while by anybody's clock."""
-        values = {"wake_at": f"GREATEST({now}, {CLOCK}) + {delay}", "token": "NULL", "expires_at": "NULL"}
+        wake = f"LEAST(GREATEST({now}, {CLOCK}) + {delay}, {LATEST})"
+        values = {"wake_at": wake, "token": "NULL", "expires_at": "NULL"}
         return f"UPDATE {self._runs} SET {_assignments(values)} WHERE id = {key} AND token = {_text(token)}"
 
     def renew(self, tokens: Mapping[bytes, bytes], ttl: int, room: int) -> list[str]:

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 _PORTION = 2**25
 _PUT_OFF = 60_000
+_ROUNDS = 50  # in which a claim gets past runs that cannot be read; who stands further behind is for the next claim
+_LISTED = 100  # rows at once, once some could not be read
 
 _log = logging.getLogger("kvflow.stores")
 
@@ -143,21 +145,38 @@ class PostgresStore(Store):
         checks.check_lease(lease)
         now, names = checks.clamp(now), checks.check_workflows(workflows)
         statement = self._sql.claim if names is None else self._sql.claim_of
-        claimed: dict[str, StoredRun] = {}
-        unreadable = True
-        while unreadable and len(claimed) < limit:  # who stands behind what is put off has its turn
-            left = limit - len(claimed)
-            claim = statement(now=now, limit=left, token=lease.token, ttl=lease.ttl, workflow=names)
+        for _ in range(_ROUNDS):  # who stands behind what is put off has its turn
+            claim = statement(now=now, limit=limit, token=lease.token, ttl=lease.ttl, workflow=names)
             leased = self._write(claim, found=self._sql.held(token=lease.token))
-            unreadable = False
+            claimed, passed = self._claimed(leased, now, lease)
+            if claimed or not passed:
+                return claimed
+        return []
+
+    def _claimed(self, leased: Answer, now: int, lease: Lease) -> tuple[Runs, Ids]:
+        """What could be read of the runs just leased, and the ids of those that could not and are put off.
+
+        Better some of what was asked for than leases that nobody knows of: so only where there is nothing to give is
+        an error raised.
+        """
+        claimed: Runs = []
+        unreadable: Ids = []
+        try:
             for run_id, run in self._leased(leased, lease):
                 if isinstance(run, Corrupt):
                     _log.warning("left out of a claim, and put off: %s", run)
-                    self._write(self._sql.put_off(run_id=run_id, token=lease.token, now=now, ttl=_PUT_OFF))
-                    unreadable = True
+                    unreadable.append(run_id)
                 else:
-                    claimed[run_id] = run
-        return list(claimed.values())
+                    claimed.append(run)
+            if unreadable:
+                put_off = self._sql.put_off
+                ids = sorted(unreadable)
+                self._write(*[put_off(run_id=run_id, token=lease.token, now=now, ttl=_PUT_OFF) for run_id in ids])
+        except KvflowError as error:
+            if not claimed:
+                raise
+            _log.warning("a claim gives %d runs and leaves others until their leases run out: %s", len(claimed), error)
+        return claimed, unreadable
 
     def acquire(self, run_id: str, lease: Lease) -> StoredRun | None:
         checks.check_run_id(run_id)
@@ -195,14 +214,16 @@ class PostgresStore(Store):
         status = checks.check_status(status)
         created_at, run_id = after or (checks.LATEST + 1, "")
         listed: Runs = []
-        while left := limit - len(listed):  # what cannot be read takes nobody's place
-            listing = self._sql.list(created_at=created_at, run_id=run_id, status=status, limit=left)
+        wanted = limit
+        while len(listed) < limit:  # what cannot be read takes nobody's place
+            listing = self._sql.list(created_at=created_at, run_id=run_id, status=status, limit=wanted)
             (found,) = self._read(listing).results
             listed += _heads(found)
-            if found.ntuples < left:
+            if found.ntuples < wanted:
                 break
             created_at, run_id = rows.read_birth(found, found.ntuples - 1)
-        return listed
+            wanted = max(limit - len(listed), _LISTED)
+        return listed[:limit]
 
     def next_wake(self, workflows: Iterable[str] | None = None) -> int | None:
         names = checks.check_workflows(workflows)

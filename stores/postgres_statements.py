@@ -176,7 +176,8 @@ _RELEASE = """UPDATE {p}_run r SET token = NULL, expires_at = NULL,
     wake_at = COALESCE(@wake_at, r.wake_at, CASE WHEN r.status = 'running' THEN r.updated_at END)
 WHERE r.run_id = @run_id AND r.token IS NOT DISTINCT FROM @token"""
 
-_PUT_OFF = """UPDATE {p}_run r SET token = NULL, expires_at = NULL, wake_at = GREATEST(@now, {clock}) + @ttl
+_PUT_OFF = """UPDATE {p}_run r SET token = NULL, expires_at = NULL,
+    wake_at = LEAST(GREATEST(@now, {clock}) + @ttl, {latest})
 WHERE r.run_id = @run_id AND r.token IS NOT DISTINCT FROM @token"""
 
 _POST = """WITH head AS (
@@ -208,7 +209,9 @@ class Statements:
     def __init__(self, prefix: str) -> None:
         def made(sql: str, *arrays: str, v: str = "@", **parts: str) -> Statement:
             return Statement(
-                sql.format(p=prefix, clock=_CLOCK, attempt=_ATTEMPT, size=_SIZE, v=v, **parts), _TYPES, arrays
+                sql.format(p=prefix, clock=_CLOCK, attempt=_ATTEMPT, size=_SIZE, latest=LATEST, v=v, **parts),
+                _TYPES,
+                arrays,
             )
 
         # Nearly every save brings one record, and that is cheaper without an array.

@@ -99,7 +99,11 @@ class RedisStore(Store):
         reply = self._server.run(scripts.ACQUIRE, keys, (lease.token, lease.ttl))
         if isinstance(reply, bytes):
             raise refused(reply, run_id)
-        return None if reply is None else decode(run_id.encode(), *reply)
+        try:
+            return None if reply is None else decode(run_id.encode(), *reply)
+        except Corrupt:
+            self.release(run_id, lease)
+            raise
 
     def renew(self, tokens: Mapping[str, str], ttl: int) -> set[str]:
         checks.check_tokens(tokens, ttl)
@@ -170,9 +174,7 @@ class RedisStore(Store):
         at: int
         for at, lines, snapshot in rows:
             try:
-                run = decode(name(entries[at - 1]), lines, snapshot)
-                checks.check_stored(run, 0)  # whoever turns pages gives its birth and its id back
-                found.append(run)
+                found.append(decode(name(entries[at - 1]), lines, snapshot))
             except Corrupt as error:
                 _logger.warning("%s", error)
         return found, looked

@@ -6,6 +6,7 @@ Both are lines of text, for no name holds a control character. Times are sixteen
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from kvflow.checks import check_stored
 from kvflow.errors import Conflict, Corrupt, KvflowError
 from kvflow.run import Lease, Status, StoredRun
 
@@ -53,7 +54,10 @@ def _digits(time: int) -> str:
 
 
 def decode(run_id: bytes, lines: bytes | None, snapshot: bytes | None, log: Sequence[bytes] | None = None) -> StoredRun:
-    """The run of these lines, with its log where that was read; Corrupt where they are not what a save writes."""
+    """The run of these lines, with its log where that was read; Corrupt where they are not what a save writes.
+
+    The scripts look at the form of a head only; but one whose next save would be refused must not be driven.
+    """
     if lines is None or snapshot is None:
         raise _garbled(run_id, f"its {'head' if lines is None else 'snapshot'} is missing")
     try:
@@ -79,6 +83,7 @@ def decode(run_id: bytes, lines: bytes | None, snapshot: bytes | None, log: Sequ
         raise _garbled(run_id, "its head is not as it was written") from error
     if log is not None and len(log) != records:
         raise _garbled(run_id, f"it has {len(log)} records of {records}")
+    check_stored(run, records)
     return run
 
 

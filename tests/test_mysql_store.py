@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from functools import partial
@@ -37,6 +37,7 @@ from kvflow.store import Save, Store
 from kvflow.stores import MySQLStore, open_store
 from kvflow.stores.mysql_pool import Pool
 from kvflow.stores.mysql_session import Session, check_version
+from kvflow.stores.mysql_statements import Statements
 from kvflow.stores.mysql_url import dialler
 from kvflow.testing import OneProcessContract, Open, StoreContract
 from kvflow.testing.runs import MINUTE, birth, get, hold, lease, refused, running, until, waiting
@@ -367,6 +368,21 @@ def test_a_log_with_a_record_missing_is_corrupt_and_in_nobodys_way(
     assert wake is not None
     assert wake > 1000 * (time.time() + 30)
     assert ask(admin, f"SELECT COUNT(*) FROM {prefix}_log WHERE record IN ('one', 'three')") == ((3,),)
+
+
+def test_a_run_lost_to_somebody_else_was_not_put_aside(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the lease and the reading of it: a claim goes on past what cannot be read, and past nothing else."""
+    heads = Statements.heads
+
+    def too_late(self: Statements, keys: Sequence[int], token: str) -> str:
+        monkeypatch.undo()
+        return heads(self, keys, "somebody else's")
+
+    store.save(birth("lost", wake_at=1))
+    store.save(birth("next", wake_at=2))
+    monkeypatch.setattr(Statements, "heads", too_late)
+    assert store.claim(1000, 1, lease()) == []
+    assert store.due(1000, 10) == ["next"]
 
 
 def test_a_name_that_is_no_text_is_in_nobodys_way(

@@ -231,6 +231,21 @@ def test_a_run_whose_log_has_a_gap_is_corrupt_and_stops_nobody(
         assert get(store, "b").log == (b"one",)
 
 
+def test_what_cannot_be_put_off_takes_nobody_with_it(
+    admin: Admin, open: Open, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with opened(open) as store:
+        store.save(birth("bad", wake_at=1), [b"one"])
+        store.save(birth("good", wake_at=2))
+        run_sql(admin, "DELETE FROM kvflow_log", prefix)
+        run_sql(admin, "ALTER TABLE kvflow_run ADD CHECK (run_id <> 'bad' OR wake_at = 1)", prefix)
+        assert [run.run_id for run in store.claim(1000, 2, lease())] == ["good"]
+        assert "until their leases run out" in caplog.text
+        run_sql(admin, "UPDATE kvflow_run SET token = NULL, expires_at = NULL WHERE run_id = 'bad'", prefix)
+        with pytest.raises(Corrupt, match="violates check constraint"):
+            store.claim(1000, 2, lease())
+
+
 def test_a_status_that_is_none_is_corrupt_and_stops_nobody(
     admin: Admin, open: Open, prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:

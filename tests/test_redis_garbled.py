@@ -10,6 +10,7 @@ from typing import Any
 import fakeredis
 import pytest
 
+from kvflow.checks import LATEST
 from kvflow.errors import Corrupt
 from kvflow.run import Lease
 from kvflow.stores import RedisStore
@@ -131,6 +132,32 @@ def test_a_run_whose_text_is_none_stops_nobody(spoilt: Spoilt, caplog: pytest.Lo
     assert ["'bad' is garbled" in record.getMessage() for record in caplog.records] == [True]
     assert spoilt.index("wakes") == [b"w\n%016d\nbad" % (1000 + MINUTE)]
     assert [run.run_id for run in store.list(10)] == ["good"]
+
+
+@pytest.mark.parametrize(("line", "text"), [(0, b"%d" % (LATEST + 1)), (9, b"9" * 16), (11, b"9" * 16), (12, b"\x1b")])
+def test_a_run_that_no_save_could_build_upon_is_given_to_nobody(
+    spoilt: Spoilt, line: int, text: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It would be driven, its save refused, and so at each wake."""
+    store, mine = spoilt.store, lease()
+    store.save(birth("bad", wake_at=0), [b"one"])
+    store.save(birth("good"))
+    spoilt.change(line, text)
+    before = spoilt.everything()
+    calls: list[Callable[[], object]] = [
+        lambda: store.load("bad"),
+        lambda: store.load("bad", log=False),
+        lambda: store.acquire("bad", mine),
+    ]
+    for call in calls:
+        with pytest.raises(Corrupt, match="bad"):
+            call()
+    assert spoilt.everything() == before
+    assert store.renew({"bad": mine.token}, MINUTE) == set()
+    caplog.clear()
+    assert [run.run_id for run in store.claim(1000, 2, mine)] == ["good"]
+    assert ["'bad'" in record.getMessage() for record in caplog.records] == [True]
+    assert spoilt.index("wakes") == [b"w\n%016d\nbad" % (1000 + MINUTE)]
 
 
 def test_a_garbled_run_comes_up_again_later(spoilt: Spoilt) -> None:

@@ -11,18 +11,18 @@ import pytest
 from hostile import test_native, test_rows, test_stores
 from hostile.attack import run
 from hostile.files import Ground as FileGround
-from kvflow import KvflowError, Lease, Status, Store, StoredRun
+from kvflow import KvflowError, Status, Store, StoredRun
 from kvflow.driving import Driving
 from kvflow.instance import AT_ONCE, Instance
 from kvflow.stores import (
     FileStore,
     MemoryStore,
-    MySQLStore,
     PostgresStore,
     file_directory,
     file_leases,
     file_recovery,
     file_run,
+    mysql_line,
     mysql_rows,
     mysql_statements,
     postgres_batch,
@@ -179,17 +179,13 @@ def gaps_closed(patch: Patch) -> None:
     def add(log: list[bytes], seq: int, record: bytes) -> None:
         log.append(record)
 
-    patch.setattr("kvflow.stores.mysql.add", add)
+    for module in ("mysql", "mysql_line"):
+        patch.setattr(f"kvflow.stores.{module}.add", add)
 
 
 def one_claim_in_vain(patch: Patch) -> None:
     """A claim gives what it got of the first that it took, and looks for no more."""
-
-    def claim(self: MySQLStore, session: Any, now: int, limit: int, lease: Lease, names: Any, again: bool) -> Any:
-        workflows = self._workflows(session, names)  # pyright: ignore[reportPrivateUsage]
-        return self._take(session, self._locked(session, workflows, now, limit), now, lease)  # pyright: ignore[reportPrivateUsage]
-
-    patch.setattr(MySQLStore, "_claim", claim)
+    patch.setattr(mysql_line, "_ROUNDS", 1)
 
 
 ROWS: list[tuple[str, str, Callable[[Patch], None]]] = [

@@ -13,6 +13,7 @@ from hostile.attack import run, run_long
 from hostile.decoders import answered_within
 from hostile.rows import answer, paged
 from kvflow import Lease, SchemaTooNew
+from kvflow.checks import check_stored
 from kvflow.stores import RedisStore
 from kvflow.stores.redis_urls import connector
 from kvflow.testing.runs import birth, get, lease, refused
@@ -80,7 +81,10 @@ def test_a_head_with_lines_of_anything_stops_nobody(client: Any) -> None:
             lambda: store.post("bad", b"x", 5, True),
         ):
             answered_within(call)
-        assert "good" in {run.run_id for run in store.claim(1000, 10, mine)}
+        claimed = store.claim(1000, 10, mine)
+        assert "good" in {run.run_id for run in claimed}
+        for one in claimed:
+            check_stored(one, one.seen)
         for call in (lambda: store.acquire("bad", mine), lambda: store.release("bad", mine)):
             answered_within(call)
         store.release("good", mine, wake_at=500)
@@ -223,9 +227,13 @@ def test_a_version_that_this_kvflow_does_not_know_is_told_of(client: Any, versio
 
 
 def test_a_wake_too_far_to_be_a_number_is_no_wake(ground: Ground) -> None:
-    ground.spoil([("wakes", b"v\n" + b"9" * 400 + b"\nnobody")], [])
+    far = [b"9" * 400, b"0000" + b"9" * 20, b"9" * 16]
+    ground.spoil([("wakes", b"v\n" + time + b"\nnobody") for time in far], [])
     assert ground.store.next_wake() == 0
     assert ground.store.next_wake(["v"]) is None
+    ground.store.save(birth("behind", workflow="v", wake_at=1_700_000_000_000))
+    ground.client.zadd(f"{TAG}wakes", {b"v\n" + time + b"\nnobody": 0 for time in far})
+    assert ground.store.next_wake(["v"]) == 1_700_000_000_000
 
 
 @pytest.mark.parametrize(("name", "created"), [(b"\x1b", b"%016d" % 20), (b"bad", b"9" * 17)])
