@@ -10,19 +10,19 @@
 
 local now, limit, skip, named = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), {unpack(ARGV, 6)}
 
--- The next entries of one workflow up to a time. One that is no entry is dropped.
+-- The next entries of one workflow up to a time. One that is no entry is dropped, and counts for nothing.
 local function fetch(index, flow, upto, count, found, times)
   local rows = redis.call('ZRANGEBYLEX', index, flow.from, '(' .. flow.name .. '\n' .. digits(upto) .. '\11', 'LIMIT',
                           flow.skip, count)
   for _, entry in ipairs(rows) do
     local time = string.match(entry, '^[^\n\t]+\n(%d+)\n[^\t]+$')
     if time then
-      found[#found + 1], times[#times + 1] = entry, tonumber(time)
+      found[#found + 1], times[#times + 1], flow.count = entry, tonumber(time), flow.count + 1
     else
       redis.call('ZREM', index, entry)
     end
   end
-  flow.from, flow.skip, flow.count = '(' .. (rows[#rows] or ''), 0, flow.count + #rows
+  flow.from, flow.skip = '(' .. (rows[#rows] or ''), 0
   flow.done = #rows < count or flow.count >= limit
 end
 

@@ -140,9 +140,7 @@ class Line:
         return runs, aside
 
 
-def _each(
-    keys: Sequence[int], heads: Sequence[Row], logs: Sequence[Row]
-) -> Iterator[tuple[int, StoredRun | Corrupt]]:
+def _each(keys: Sequence[int], heads: Sequence[Row], logs: Sequence[Row]) -> Iterator[tuple[int, StoredRun | Corrupt]]:
     """The runs in the order of the keys, or what is wrong with them; without those lost to somebody since."""
     head_of = {key_of(head): head for head in heads}
     log_of = defaultdict[int, list[bytes]](list)

@@ -194,6 +194,11 @@ def ground(client: Any) -> Ground:
     return Ground(client)
 
 
+def test_text_that_is_no_entry_ends_no_claim(ground: Ground) -> None:
+    for entry in (b"w\n%016d\n" % 5, b"w\nnever\nnobody", b"w\n0\na\tb"):
+        ground.keys(([("wakes", entry)], []))
+
+
 def test_keys_and_entries_that_nobody_wrote_stop_nobody(ground: Ground) -> None:
     run("keys and entries of Redis", KEYS, ground.keys, 60)
 
