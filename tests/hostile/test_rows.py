@@ -54,7 +54,7 @@ def made(server: str, url: str) -> Ground:
 @pytest.mark.parametrize("name", NAMES)
 def test_rows_that_nobody_wrote_stop_nobody(ground: Ground, name: str) -> None:
     inputs, attacked, examples = ground.attacks()[name]
-    run(f"{name} of {type(ground).__name__}", inputs, attacked, examples)
+    run(f"{name} of {type(ground.store).__name__}", inputs, attacked, examples)
 
 
 @pytest.mark.parametrize("found", FOUND)
@@ -156,4 +156,4 @@ def test_what_is_put_off_at_the_end_of_all_time_can_be_mended(ground: Ground) ->
 @pytest.mark.chaos
 @pytest.mark.parametrize("name", NAMES)
 def test_rows_that_nobody_wrote_stop_nobody_for_long(ground: Ground, name: str) -> None:
-    run_long(f"{name} of {type(ground).__name__}", *ground.attacks()[name])
+    run_long(f"{name} of {type(ground.store).__name__}", *ground.attacks()[name])
