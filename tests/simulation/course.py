@@ -217,7 +217,7 @@ class Course:
     def _time_passes(self, process: Process, until: float) -> None:
         """What is held is renewed in time; and what nobody drives must not be held."""
         while self.s.now < until:
-            self.s.now = min(until, self.s.now + (POLL * 100 if process.at_work() else TTL / 3))
+            self.s.now = min(until, self.s.now + (POLL * 1000 / 10 if process.at_work() else TTL / 3))
             self.s.renew(process)
             self._settle(process)
 
@@ -225,7 +225,6 @@ class Course:
         """What is to be deleted after some time is."""
         if process.runtime.instance.retention is None:
             return
-        self.readings = dict(self.s.checker.last)
         for _ in range(PATIENCE):
             if not self.s.store.list(1):
                 return
