@@ -19,6 +19,8 @@ def test_a_course_holds(block: int) -> None:
         run_course(seed)
 
 
+# Of thousands of deaths some leave generators behind that complain when they are collected.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.chaos(share=1 / 2)
 def test_courses_hold_for_long(seeds: Iterator[int]) -> None:
     figures = Figures("simulation", "simulation")
