@@ -128,14 +128,6 @@ class NextWakeContract:
             assert wake is not None
             assert MONTH < wake < 2**53
 
-    def test_a_lease_that_ran_out_hides_no_earlier_wake(self, open: Open) -> None:
-        with opened(open) as store:
-            for run_id in ("a", "b", "c"):
-                store.save(birth(run_id, wake_at=0))
-            expire(store, "a")
-            assert store.next_wake() == 0
-            assert store.next_wake(["w"]) == 0
-
     def test_next_wake_counts_runs_that_are_over_and_owe_something(self, open: Open) -> None:
         with opened(open) as store:
             store.save(birth(status=Status.COMPLETED, wake_at=700))
