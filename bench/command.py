@@ -37,7 +37,7 @@ class Bench(Struct, frozen=True):
 def main(benches: Sequence[Bench], name: str, about: str) -> int:
     """Hold these benches on the stores that are asked for; 1 where one of them failed."""
     options = _options(benches, name, about)
-    signal.signal(signal.SIGTERM, _end)  # so that what was made on servers is removed
+    signal.signal(signal.SIGTERM, end)  # so that what was made on servers is removed
     machine, begin = this_machine(), time.monotonic()
     print(machine)
     found: dict[str, list[Found]] = {bench.name: [] for bench in benches}
@@ -66,7 +66,8 @@ def _options(benches: Sequence[Bench], name: str, about: str) -> argparse.Namesp
     return options
 
 
-def _end(number: int, frame: object) -> None:
+def end(number: int, frame: object) -> None:
+    """End as an exception does, for a signal."""
     sys.exit(128 + number)
 
 

@@ -219,6 +219,10 @@ class Driving:
             tell(INFO, run, "is given back at a step boundary")
             yield from self.let_go(held)
             return Driven(run, drive.head, drive.history)
+        return (yield from self._come_to(run, drive))
+
+    def _come_to(self, run: StoredRun, drive: Drive) -> Work[Driven]:
+        """What a drive came to, once a parent that waits for it is told."""
         if run.status.over and drive.head.owes:
             run = yield from self._tell_parent(run, drive.head, drive.history, None)
         return Driven(run, drive.head, drive.history)
@@ -253,9 +257,7 @@ class Driving:
         tell(WARNING, drive.run, "is given up: %s", error.message)
         run = yield from drive.give_up(error)
         held.drop()
-        if run.status.over and drive.head.owes:
-            run = yield from self._tell_parent(run, drive.head, drive.history, None)
-        return Driven(run, drive.head, drive.history)
+        return (yield from self._come_to(run, drive))
 
     # After the end
 

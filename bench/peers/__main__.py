@@ -21,6 +21,7 @@ from types import ModuleType
 import msgspec
 from msgspec.structs import replace
 
+from bench.command import end
 from bench.grounds import Ground
 from bench.peers import jobs, rows, runs, sleepers
 from bench.peers.contest import Wrong, contestants
@@ -51,7 +52,7 @@ Contest = tuple[ModuleType, str]
 
 def main() -> int:
     options = _options()
-    signal.signal(signal.SIGTERM, _end)  # so that what was made on servers is removed
+    signal.signal(signal.SIGTERM, end)  # so that what was made on servers is removed
     begin = time.monotonic()
     machine = f"Python {platform.python_version()} on {platform.platform()}, {os.cpu_count()} cores"
     print(f"{machine}; kvflow {version('kvflow')}")
@@ -77,10 +78,6 @@ def _installed(peers: Sequence[str]) -> dict[str, str]:
         except NotInstalled as error:
             missing[peer] = str(error)
     return missing
-
-
-def _end(number: int, frame: object) -> None:
-    sys.exit(128 + number)
 
 
 def _options() -> argparse.Namespace:

@@ -155,7 +155,7 @@ class Course:
         while len(s.processes) > 1:
             s.crash(s.processes[-1])
         process = s.processes[0]
-        if len(process.runtime.instance.workflows) < 2:
+        if len(process.instance().workflows) < 2:
             s.crash(process)
             process = s.begin_process()
         s.far.late.clear()
@@ -223,7 +223,7 @@ class Course:
 
     def _forgotten(self, process: Process) -> None:
         """What is to be deleted after some time is."""
-        if process.runtime.instance.retention is None:
+        if process.instance().retention is None:
             return
         for _ in range(PATIENCE):
             if not self.s.store.list(1):

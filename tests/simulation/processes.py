@@ -6,11 +6,14 @@ where an ``AsyncWorker`` may be at work too, or a ``Runtime`` whose callers are 
 
 import threading
 from collections.abc import Callable, Generator
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+from msgspec import Struct
 
 from kvflow import AsyncRuntime, AsyncWorker, Runtime, Workflow
 from kvflow.errors import KvflowError, StoreUnavailable
 from kvflow.gate import Gate
+from kvflow.instance import Instance
 from kvflow.leases import Held, Leases
 from kvflow.stores import MemoryStore
 from kvflow.testing import Killed
@@ -82,10 +85,19 @@ class Answering:
         return self._answer
 
 
+class Terms(Struct, frozen=True):
+    """What the runtime of an instance is made with, beside its store and its clock."""
+
+    flows: list[Workflow]
+    retention: int | None
+    attempts: int
+
+
+Made = TypeVar("Made", AsyncRuntime, Runtime)
+
+
 class Process:
     """One instance; its methods are called when it has its turn."""
-
-    runtime: AsyncRuntime | Runtime
 
     def __init__(self, world: World, name: str, clock: Clock, way: Way) -> None:
         self.world = world
@@ -108,8 +120,16 @@ class Process:
     def unwind(self) -> None:
         """Dead, and its tasks are gone: end what else there is."""
 
-    def _known(self) -> None:
-        self.runtime.leases = self.runtime.instance.leases = self.leases
+    def instance(self) -> Instance:
+        """What its runtime makes its calls to."""
+        raise NotImplementedError
+
+    def _made(self, kind: type[Made], store: Any, terms: Terms) -> Made:
+        """A runtime of this instance, by its clock and with its leases."""
+        retention = None if terms.retention is None else terms.retention / 1000
+        runtime = kind(store, terms.flows, TTL / 1000, lambda: from_ms(self.clock.wall()), terms.attempts, retention)
+        runtime.leases = runtime.instance.leases = self.leases
+        return runtime
 
     def unexpected(self) -> BaseException | None:
         """What has come of its calls that nobody should be told."""
@@ -131,24 +151,14 @@ class Process:
 class AsyncProcess(Process):
     """With an ``AsyncRuntime``, its group commit, and perhaps a worker."""
 
-    def __init__(
-        self,
-        world: World,
-        name: str,
-        clock: Clock,
-        way: Way,
-        flows: list[Workflow],
-        retention: int | None,
-        attempts: int,
-    ) -> None:
+    def __init__(self, world: World, name: str, clock: Clock, way: Way, terms: Terms) -> None:
         super().__init__(world, name, clock, way)
         self.worker: AsyncWorker | None = None
         self._loop = Loop(self)
-        store: Any = way
-        self.runtime = AsyncRuntime(
-            store, flows, TTL / 1000, lambda: from_ms(clock.wall()), attempts, seconds(retention)
-        )
-        self._known()
+        self.runtime = self._made(AsyncRuntime, way, terms)
+
+    def instance(self) -> Instance:
+        return self.runtime.instance
 
     def do(self, what: Callable[[Any], Any], expected: tuple[type[KvflowError], ...] = ()) -> None:
         self._loop.create_task(self._called(what, expected))
@@ -162,7 +172,7 @@ class AsyncProcess(Process):
 
     def work(self, concurrency: int) -> None:
         """Begin a worker."""
-        self.worker = AsyncWorker(self.runtime, concurrency, poll=POLL, grace=GRACE)  # type: ignore[arg-type]
+        self.worker = AsyncWorker(self.runtime, concurrency, poll=POLL, grace=GRACE)
         self.do(self._works)
 
     async def _works(self, runtime: AsyncRuntime) -> None:
@@ -192,20 +202,12 @@ class AsyncProcess(Process):
 class SyncProcess(Process):
     """With a ``Runtime``, and as many callers as there are."""
 
-    def __init__(
-        self,
-        world: World,
-        name: str,
-        clock: Clock,
-        way: Way,
-        flows: list[Workflow],
-        retention: int | None,
-        attempts: int,
-    ) -> None:
+    def __init__(self, world: World, name: str, clock: Clock, way: Way, terms: Terms) -> None:
         super().__init__(world, name, clock, way)
-        store: Any = WayOfStrands(way)
-        self.runtime = Runtime(store, flows, TTL / 1000, lambda: from_ms(clock.wall()), attempts, seconds(retention))
-        self._known()
+        self.runtime = self._made(Runtime, WayOfStrands(way), terms)
+
+    def instance(self) -> Instance:
+        return self.runtime.instance
 
     def do(self, what: Callable[[Any], Any], expected: tuple[type[KvflowError], ...] = ()) -> None:
         def call() -> None:
@@ -215,7 +217,3 @@ class SyncProcess(Process):
                 self._told(error, expected)
 
         self.begin(Strand(call))
-
-
-def seconds(ms: int | None) -> float | None:
-    return None if ms is None else ms / 1000

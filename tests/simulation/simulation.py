@@ -19,7 +19,7 @@ from simulation.checker import Checker
 from simulation.choices import Choices, pick
 from simulation.clocks import Clock, Turn
 from simulation.journal import Journal
-from simulation.processes import AsyncProcess, Process, SyncProcess
+from simulation.processes import AsyncProcess, Process, SyncProcess, Terms
 from simulation.tasks import Doing, Operation, Task, Until, When
 from simulation.way import Far, Way
 
@@ -103,9 +103,8 @@ class Simulation(Turn):
         clock = Clock(lambda: self.now, spread * 2000.0, 1 + spread * DRIFT)
         name = f"instance {number}"
         kind, flows = (SyncProcess, programs.calling) if calls else (AsyncProcess, programs.awaiting)
-        process = kind(
-            self, name, clock, Way(name, self.far), flows(self.journal)[:knows], self._retention, self._attempts
-        )
+        terms = Terms(flows(self.journal)[:knows], self._retention, self._attempts)
+        process = kind(self, name, clock, Way(name, self.far), terms)
         self.processes.append(process)
         return process
 
